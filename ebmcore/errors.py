@@ -1,0 +1,51 @@
+"""The one tree of exceptions: everything ebmcore raises on purpose is an `EbmcoreError`.
+
+A message is one line: `subject must rule; got value. fix.` A user's mistake (`InputError`
+and below) makes the command line exit with 2, a run that fails (`RunError`) with 1.
+"""
+
+from __future__ import annotations
+
+
+class EbmcoreError(Exception):
+    """Root of every exception that ebmcore raises on purpose."""
+
+
+class InputError(EbmcoreError, ValueError):
+    """What the caller asked for cannot be done as asked; nothing was started or written."""
+
+
+class ConfigError(InputError):
+    """A run file, or a value set beside it, is wrong."""
+
+
+class SettingsError(InputError):
+    """A plugin's settings break its types or bounds."""
+
+
+class PluginError(InputError):
+    """A plugin that was asked for cannot be had: unknown, blocked, incompatible, in conflict or broken."""
+
+
+class EnergyError(EbmcoreError, ValueError):
+    """An energy breaks its contract: wrong shape, no gradient, chains that influence each other."""
+
+
+class SamplerError(EbmcoreError, ValueError):
+    """A sampler breaks its contract: wrong state, wrong shape, wrong dtype."""
+
+
+class RunError(EbmcoreError, RuntimeError):
+    """A run that had started could not finish; what was committed stays."""
+
+
+class NonFiniteError(RunError):
+    """A chain left the finite numbers; the message names the chain and the step."""
+
+
+class RunStopped(RunError):
+    """A run was stopped before its end, by its user; what was committed stays."""
+
+
+class EbmcoreWarning(UserWarning):
+    """Something that a user should know and that does not stop a run."""
