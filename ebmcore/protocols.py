@@ -361,6 +361,22 @@ class Layout:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     """What a file may carry to describe itself; JSON values."""
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "chains": self.chains,
+            "draws": self.draws,
+            "grain": self.grain,
+            "arrays": {name: [list(spec.shape), spec.dtype, list(spec.dims)] for name, spec in self.arrays.items()},
+            "attrs": dict(self.attrs),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Layout:
+        arrays = {
+            name: ArraySpec(tuple(shape), dtype, tuple(dims)) for name, (shape, dtype, dims) in data["arrays"].items()
+        }
+        return cls(int(data["chains"]), int(data["draws"]), int(data["grain"]), arrays, dict(data["attrs"]))
+
 
 class Span(NamedTuple):
     """A rectangle of chains [lo, hi) and draws [first, last)."""
@@ -382,7 +398,7 @@ class Block(NamedTuple):
 
 
 class Sink(Protocol):
-    """An open writer: one a writing process, used by one thread at a time unless the writer is `parallel`."""
+    """An open writer: one a worker where the writer is `parallel`, else one a run; used by one thread at a time."""
 
     def write(self, block: Block, /) -> None:
         """Store a block: durable on return; the same block again changes nothing."""
@@ -526,6 +542,8 @@ class JobSpec:
     writers: tuple[Mapping[str, Any], ...]
     reducers: tuple[Mapping[str, Any], ...]
     grain: int
+    layouts: tuple[Layout | None, ...]
+    """For each stage what it stores; None for a stage that keeps no draw."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -547,6 +565,7 @@ class JobSpec:
             "writers": [dict(table) for table in self.writers],
             "reducers": [dict(table) for table in self.reducers],
             "grain": self.grain,
+            "layouts": [None if layout is None else layout.to_json() for layout in self.layouts],
         }
 
     @classmethod
@@ -558,6 +577,7 @@ class JobSpec:
                 "shape": tuple(data["shape"]),
                 "writers": tuple(data["writers"]),
                 "reducers": tuple(data["reducers"]),
+                "layouts": tuple(None if layout is None else Layout.from_json(layout) for layout in data["layouts"]),
             }
         )
 

@@ -1,0 +1,193 @@
+"""Runs one chunk from its first position to its last draw: the only loop over steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from ebmcore.energy import BoundEnergy
+from ebmcore.errors import NonFiniteError, RunStopped
+from ebmcore.initial import initial_position
+from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
+from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler
+from ebmcore.recorder import Recorder
+from ebmcore.runtime import Runtime, runtime_of
+from ebmcore.states import map_state
+
+CHECK_EVERY = 128
+"""Steps between two looks for NaN and infinities: the positions' sum, 4 microseconds."""
+
+REPORT_EVERY = 0.2
+"""Seconds between two reports of a chunk's progress."""
+
+State = tuple[Any, ...]
+OnStep = Callable[[int, State, State | None], None]
+"""Called after a step as on_step(step of the stage, state, statistics)."""
+
+
+def run_chunk(job: JobSpec, chunk: Chunk, device: str) -> Receipt:
+    """Run the chains [chunk.lo, chunk.hi) of a job on a device; all that an executor calls.
+
+    When it returns, the chunk's draws are durable in every writer.
+
+    Args:
+        job: The job.
+        chunk: Whole chains of it: from step 0 to the last.
+        device: A worker's label: `cpu`, `cpu:1`, `cuda:0`.
+
+    Raises:
+        NonFiniteError: A position is NaN or infinite.
+        RunStopped: The run was stopped meanwhile.
+        EbmcoreError: The energy or the sampler broke its contract.
+    """
+    runtime = runtime_of(job)
+    try:
+        return _run(runtime, chunk, device)
+    except BaseException:
+        # The other chunks in flight would be thrown away: let them end now.
+        runtime.stop.set()
+        raise
+
+
+def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
+    started = time.perf_counter()
+    job = runtime.job
+    energy = runtime.energy(device).rows(chunk.lo, chunk.hi)
+    report = _Reporter(runtime, chunk)
+    reduced: dict[str, dict[str, Tensor]] = {}
+    with torch.no_grad():
+        chains = range(job.first_chain + chunk.lo, job.first_chain + chunk.hi)
+        noise = CounterNoise(
+            runtime.parts.noise,
+            job.seed,
+            chains,
+            dtype=energy.dtype,
+            device=energy.device,
+            stream=INIT,
+            t=0,
+            step=0,
+            steps=0,
+        )
+        like = torch.empty((chunk.hi - chunk.lo, *energy.shape), dtype=energy.dtype, device=energy.device)
+        rows = slice(chunk.lo, chunk.hi)
+        position = initial_position(runtime.parts.init, chains, rows, like, energy.support, noise)
+        t = 0
+        for index, (stage, sampler) in enumerate(zip(job.stages, runtime.parts.samplers, strict=True)):
+            recorder = Recorder(runtime, index, chunk) if stage.draws else None
+            position = advance(
+                energy, sampler, position, noise, t, stage.warmup, stage.steps, recorder=recorder, on_step=report
+            )
+            t += stage.warmup + stage.steps
+            if recorder is not None and index == len(job.stages) - 1:
+                reduced = recorder.reduced()
+    return Receipt(chunk, device, time.perf_counter() - started, reduced)
+
+
+def advance(
+    energy: BoundEnergy,
+    sampler: Sampler[Any],
+    position: Tensor,
+    begin: CounterNoise,
+    t: int,
+    warmup: int,
+    steps: int,
+    *,
+    recorder: Recorder | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Take chains through one stage and return their last positions [n, *shape].
+
+    Args:
+        energy: The energy of these chains.
+        sampler: The stage's sampler.
+        position: Where they are [n, *shape]; it may be overwritten.
+        begin: Their noise in the init stream.
+        t: Index of the stage's first step since the chains began.
+        warmup: Steps before the first that counts.
+        steps: Steps that count.
+        recorder: Keeps draws.
+        on_step: Called after every step, warmup included.
+    """
+    begin.steps = steps
+    begin.advance(t, -warmup)
+    state = sampler.init(energy, position, begin)
+    kernel = _Kernel(energy, sampler, begin, t + warmup)
+    checked, since = map_state(Tensor.clone, state), -warmup
+    for step in range(-warmup, steps):
+        state, info = kernel(step, state)
+        full = recorder is not None and step >= 0 and recorder.add(step, state, info)
+        if full or (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1:
+            if not _finite(state[0]):
+                _blame(kernel, checked, since)
+            checked, since = map_state(Tensor.clone, state), step + 1
+        if full and recorder is not None:
+            recorder.flush()
+        if on_step is not None:
+            on_step(step, state, info)
+    return state[0]  # type: ignore[no-any-return]
+
+
+class _Kernel:
+    """One transition of a stage, as a function of its step and state."""
+
+    def __init__(self, energy: BoundEnergy, sampler: Sampler[Any], begin: CounterNoise, zero: int) -> None:
+        self._energy, self._sampler, self._zero = energy, sampler, zero
+        self.noise = begin.fork(STEP)
+        self._minibatches = begin.fork(MINIBATCH) if isinstance(energy.model, HasMinibatch) else None
+
+    def __call__(self, step: int, state: State) -> tuple[State, State | None]:
+        energy = self._energy
+        self.noise.advance(self._zero + step, step)
+        if self._minibatches is not None:
+            self._minibatches.advance(self._zero + step, step)
+            energy = energy.sharing(energy.model.minibatch(self._minibatches))
+        return self._sampler.step(energy, state, self.noise)
+
+
+def _finite(x: Tensor) -> bool:
+    # A finite sum is proof enough and cheap; a sum that overflows is not proof of the contrary.
+    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
+
+
+def _blame(kernel: _Kernel, state: State, step: int) -> NoReturn:
+    """Take the steps since the last look again: the same noise gives the same fault, and its chain and step are named."""
+    first = step
+    while _finite(state[0]):
+        state, _ = kernel(step, state)
+        step += 1
+    bad = ~state[0].isfinite().reshape(len(state[0]), -1).all(1)
+    row = int(bad.nonzero()[0])
+    values = state[0][row].flatten()
+    when = "before its first step" if step == first else f"at step {kernel.noise.t}"
+    raise NonFiniteError(
+        f"chain {kernel.noise.chains[row]} must stay finite; got {values[~values.isfinite()][0].item()} {when} "
+        f"({int(bad.sum())} of the {len(bad)} chains beside it too). "
+        "The step size is probably too large for this energy: halve it, or look for NaN in the energy there."
+    )
+
+
+class _Reporter:
+    """Ends a chunk when its run is stopped, and reports its progress from time to time."""
+
+    def __init__(self, runtime: Runtime, chunk: Chunk) -> None:
+        self._stop, self._progress, self._chunk = runtime.stop, runtime.progress, chunk
+        self._done = 0
+        self._last = time.monotonic()
+
+    def __call__(self, step: int, state: State, info: State | None) -> None:
+        self._done += 1
+        if self._stop.is_set():
+            raise RunStopped("the run was stopped before its end; got a request to stop. Start it again when ready.")
+        if self._progress is None or time.monotonic() - self._last < REPORT_EVERY:
+            return
+        self._last = time.monotonic()
+        self._progress(self._chunk, self._done, _means(info))
+
+
+def _means(info: State | None) -> Mapping[str, float]:
+    names = () if info is None else info._fields  # type: ignore[attr-defined]
+    return {name: float(value.double().mean()) for name, value in zip(names, info or (), strict=True)}

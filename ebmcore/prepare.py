@@ -1,0 +1,303 @@
+"""From what a caller asks for to a job that can run: every check that can be made before the first step or file."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebmcore import rundir
+from ebmcore.devices import resolve_devices
+from ebmcore.errors import InputError
+from ebmcore.initial import check_init
+from ebmcore.noise import check_seed
+from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table, name_of
+from ebmcore.plan import Plan, grain_of, make_plan
+from ebmcore.probe import probe
+from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, JobSpec, Stage
+from ebmcore.registry import Registry, default
+from ebmcore.runtime import Runtime
+
+PRECISIONS = ("float32", "float64")
+MEMORY, DISK = "memory", "npy"
+"""The writers of a run that names none: without and with `out`."""
+
+SUMMARY = "summary"
+"""The reducer that every run has, for its summary."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job, its objects, its cut, and where it goes."""
+
+    runtime: Runtime
+    plan: Plan
+    executor: Executor
+    executor_table: Mapping[str, Any]
+    observers: tuple[Any, ...]
+
+    @property
+    def job(self) -> JobSpec:
+        """The job."""
+        return self.runtime.job
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `ebm.sample`, which documents them."""
+
+    energy: Any
+    sampler: Any
+    chains: int | None
+    shape: Sequence[int] | int | None
+    init: Any
+    steps: int | None
+    draws: int
+    warmup: int
+    temperature: float
+    seed: int | None
+    devices: str | Sequence[str]
+    executor: Any
+    chunk_size: int | str
+    precision: str
+    noise: str
+    condition: Mapping[str, Tensor] | None
+    shared: Mapping[str, Tensor] | None
+    writers: Any
+    reducers: Any
+    observers: Any
+    out: str | Path | None
+    overwrite: bool
+    base: str | Path
+
+
+def prepare(request: Request) -> Prepared:
+    """Check a request and make its job and plan; nothing is written.
+
+    Raises:
+        InputError: An argument is wrong, or a plugin cannot be had.
+        EnergyError: The energy breaks its contract.
+        SamplerError: The sampler breaks its contract.
+    """
+    registry = default()
+    live: dict[str, Any] = {}
+    _check_scalars(request)
+    out = None if request.out is None else Path(request.out).absolute()
+    if out is not None:
+        rundir.check_free(out, overwrite=request.overwrite)
+    stages = _stages(request, live)
+    writers = _tables("writer", request.writers, live) or ({"use": MEMORY if out is None else DISK},)
+    if out is None and request.writers:
+        raise InputError("`out` must be set when writers are named; got None. Say where they write: out='runs/mine'.")
+    reducers = (
+        {"use": "ebmcore.statistics:Moments", "name": SUMMARY},
+        *_tables("reducer", request.reducers, live),
+    )
+    _check_names("writer", writers)
+    _check_names("reducer", reducers)
+    job = JobSpec(
+        id=secrets.token_hex(8),
+        base=str(Path(request.base).absolute()),
+        path=None if out is None else str(out),
+        energy=as_table("model", request.energy, "energy", live),
+        stages=stages,
+        chains=0,
+        first_chain=0,
+        shape=(),
+        init=_init(request.init, live),
+        temperature=check_temperature(request.temperature),
+        seed=secrets.randbits(63) if request.seed is None else check_seed(request.seed),
+        precision=request.precision,
+        noise=noise_name(request.noise),
+        condition=_tensors("condition", request.condition, live),
+        shared=_tensors("shared", request.shared, live),
+        writers=writers,
+        reducers=reducers,
+        grain=0,
+        layouts=(),
+    )
+    parts = build_parts(job, live, registry)
+    shape = _shape(request, parts)
+    chains = _chains(request, parts)
+    _check_rows(chains, shape, parts)
+    ensembles = _ensembles(chains, parts)
+    aligns = [writer.align for writer in parts.writers.values() if isinstance(writer, HasAlign)]
+    job = replace(job, chains=chains, shape=shape, grain=grain_of(ensembles, aligns))
+    plan, executor, table = _plan(request, job, registry, live)
+    runtime = Runtime(job, parts)
+    layouts = probe(
+        runtime.energy(plan.devices[0]),
+        job.stages,
+        parts.samplers,
+        init=parts.init,
+        backend=parts.noise,
+        seed=job.seed,
+        chains=chains,
+        grain=job.grain,
+    )
+    observers = _observers(request, registry, live)
+    return Prepared(replace(runtime, job=replace(job, layouts=layouts)), plan, executor, table, observers)
+
+
+def _check_scalars(request: Request) -> None:
+    if request.precision not in PRECISIONS:
+        raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}; got {request.precision!r}. Choose one.")
+    check_init(request.init)
+
+
+def check_temperature(temperature: float) -> float:
+    """Return a temperature as a float.
+
+    Raises:
+        InputError: It is not a finite number > 0.
+    """
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise InputError(f"`temperature` must be a number > 0; got {temperature!r}. Leave it at 1.0.")
+    return float(temperature)
+
+
+def noise_name(noise: str) -> str:
+    """Return the noise backend that is meant; `"auto"` is the reference."""
+    return "reference" if noise == "auto" else noise
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """Return `value` as an integer of at least `least`; 1e6 is one, True is not.
+
+    Raises:
+        InputError: It is none.
+    """
+    integral = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    if not integral or value < least:
+        raise InputError(f"`{name}` must be a whole number >= {least}; got {value!r}. Give one such as {max(least, 1000)}.")
+    return int(value)
+
+
+def _stages(request: Request, live: dict[str, Any]) -> tuple[Stage, ...]:
+    if request.steps is None:
+        raise InputError("`steps` must be set; got nothing. Say how many transitions each chain makes, such as steps=1000.")
+    steps, warmup = whole("steps", request.steps, 1), whole("warmup", request.warmup, 0)
+    draws = whole("draws", request.draws, 1)
+    if draws > steps or steps % draws:
+        fit = max(d for d in range(1, min(draws, steps) + 1) if steps % d == 0)
+        raise InputError(
+            f"`draws` must divide `steps`, so that draws are evenly spaced; got draws={draws}, steps={steps}. "
+            f"Take draws={fit}, or steps={draws * max(1, round(steps / draws))}."
+        )
+    return (Stage(as_table("sampler", request.sampler, "sampler", live), steps, draws, warmup),)
+
+
+def _tables(kind: str, values: Any, live: dict[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    several = values if isinstance(values, list | tuple) else [values]
+    return tuple(as_table(kind, value, f"{kind} {number}", live) for number, value in enumerate(several))
+
+
+def _check_names(kind: str, tables: Sequence[Mapping[str, Any]]) -> None:
+    names = [name_of(table) for table in tables]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one.")
+        if "/" in name or name.startswith(".") or not name:
+            raise InputError(f"a {kind}'s name must be usable as a folder; got '{name}'. Use letters, digits, - and _.")
+
+
+def _init(init: Any, live: dict[str, Any]) -> Mapping[str, Any]:
+    if isinstance(init, str):
+        return {"law": init}
+    live["init"] = init
+    return live_table("init", init)
+
+
+def _tensors(what: str, tensors: Mapping[str, Tensor] | None, live: dict[str, Any]) -> dict[str, Mapping[str, Any]]:
+    tables: dict[str, Mapping[str, Any]] = {}
+    for name, value in (tensors or {}).items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"`{what}` must map names to tensors; got {type(value).__name__} for '{name}'. Make it a tensor.")
+        live[f"{what} {name}"] = value
+        tables[name] = live_table(f"{what} {name}", value)
+    return tables
+
+
+def _shape(request: Request, parts: Parts) -> tuple[int, ...]:
+    asked = None
+    if request.shape is not None:
+        extents = [request.shape] if isinstance(request.shape, int | float) else list(request.shape)
+        asked = tuple(whole("shape", extent, 1) for extent in extents)
+    known = tuple(parts.model.shape) if isinstance(parts.model, HasShape) else None
+    begun = tuple(parts.init.shape[1:]) if isinstance(parts.init, Tensor) else None
+    shape = next((each for each in (asked, known, begun) if each is not None), None)
+    if shape is None:
+        raise InputError(
+            "`shape` must be known; got none from the energy, `init` or you. Give the shape of one position, such as shape=(2,)."
+        )
+    for source, other in (("the energy", known), ("`init`", begun)):
+        if other is not None and other != shape:
+            raise InputError(f"`shape` must be that of {source}, {list(other)}; got {list(shape)}. Leave `shape` out.")
+    return shape
+
+
+def _chains(request: Request, parts: Parts) -> int:
+    begun = len(parts.init) if isinstance(parts.init, Tensor) and parts.init.ndim else None
+    if request.chains is None:
+        if begun is None:
+            raise InputError("`chains` must be set; got nothing. Say how many chains to run, such as chains=10_000.")
+        return whole("chains", begun, 1)
+    chains = whole("chains", request.chains, 1)
+    if begun is not None and begun != chains:
+        raise InputError(f"`init` must have one row a chain, here {chains}; got {begun}. Leave `chains` out, or fit it.")
+    return chains
+
+
+def _check_rows(chains: int, shape: tuple[int, ...], parts: Parts) -> None:
+    for name, value in parts.condition.items():
+        if value.ndim == 0 or len(value) != chains:
+            raise InputError(
+                f"condition '{name}' must have one row a chain, here {chains}; got shape {list(value.shape)}. "
+                "Give what is the same for all chains as `shared`."
+            )
+
+
+def _ensembles(chains: int, parts: Parts) -> list[int]:
+    sizes = [sampler.ensemble_size for sampler in parts.samplers if isinstance(sampler, HasEnsembleSize)]
+    for size in sizes:
+        if chains % size:
+            fit = size * max(1, round(chains / size))
+            raise InputError(f"`chains` must be a multiple of the sampler's ensemble_size {size}; got {chains}. Take {fit}.")
+    return sizes
+
+
+def _plan(
+    request: Request, job: JobSpec, registry: Registry, live: dict[str, Any]
+) -> tuple[Plan, Executor, Mapping[str, Any]]:
+    devices = resolve_devices(request.devices)
+    automatic = request.executor == "auto" if isinstance(request.executor, str) else False
+    table = as_table("executor", "threads" if automatic else request.executor, "executor", live)
+    executor, _ = build_part("executor", table, live, registry, Path(job.base))
+    workers = int(getattr(executor, "workers", None) or len(devices))
+    size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
+    steps = sum(stage.warmup + stage.steps for stage in job.stages)
+    width = torch.empty(0, dtype=getattr(torch, job.precision)).element_size()
+    plan = make_plan(
+        chains=job.chains,
+        steps=steps,
+        grain=job.grain,
+        workers=workers,
+        devices=devices,
+        chunk_size=size,
+        position_bytes=width * math.prod(job.shape),
+    )
+    if automatic and plan.workers == 1:
+        table = {"use": "serial"}
+        executor = registry.build("executor", table).object
+    return plan, executor, table
+
+
+def _observers(request: Request, registry: Registry, live: dict[str, Any]) -> tuple[Any, ...]:
+    tables = _tables("observer", request.observers, live)
+    return tuple(build_part("observer", table, live, registry, Path(request.base))[0] for table in tables)

@@ -1,0 +1,197 @@
+"""The registry: names -> records -> loaded, validated plugins -> objects."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, final
+
+from ebmcore.errors import PluginError
+from ebmcore.registry.blocking import block
+from ebmcore.registry.discovery import chosen, discover, mark_conflicts
+from ebmcore.registry.loading import Slot, check, load_reference, load_slot
+from ebmcore.registry.records import Built, Loaded, Record
+from ebmcore.registry.references import is_direct, name_fault
+from ebmcore.registry.requirements import canonical
+from ebmcore.registry.tables import KINDS
+from ebmcore.registry.wording import Refusal, a, listed, near, quoted, unknown
+
+if TYPE_CHECKING:
+    from importlib_metadata import IDistribution
+
+T = TypeVar("T")
+
+
+@final
+class Registry:
+    """Plugins by kind and name. Metadata is read once, at first use; a plugin is imported when it is asked for.
+
+    Args:
+        distributions: What to look through; by default all that is installed.
+        blocked: NAME, KIND:NAME or a distribution each, never to be imported.
+        host_version: What a distribution's requirement on the host is compared with; by default
+            the installed host's version, and without one every requirement counts as met.
+    """
+
+    def __init__(
+        self,
+        distributions: Iterable[IDistribution] | None = None,
+        blocked: Sequence[str] = (),
+        host_version: str | None = None,
+    ) -> None:
+        self._source = distributions
+        self._blocked = tuple(blocked)
+        self._host_version = host_version
+        self._lock = threading.RLock()
+        self._found: dict[tuple[str, str], list[Slot]] | None = None
+        self._distributions: frozenset[str] = frozenset()
+        self._registered: dict[tuple[str, str], Slot] = {}
+
+    def records(self, kind: str | None = None) -> list[Record]:
+        """Return what there is, ordered by kind and name, without importing any of it.
+
+        Raises:
+            PluginError: There is no such kind, or something blocked is unknown or ambiguous.
+        """
+        if kind is not None:
+            _check_kind(kind)
+        with self._lock:
+            found = {**self._slots(), **{key: [slot] for key, slot in self._registered.items()}}
+            records = [slot.record for slots in found.values() for slot in slots]
+        order = {kind: position for position, kind in enumerate(KINDS)}
+        return sorted(
+            (record for record in records if kind in (None, record.kind)),
+            key=lambda record: (order[record.kind], record.name, record.distribution or ""),
+        )
+
+    def find(self, kind: str, name: str) -> Record:
+        """Return the record that a name, or `name@distribution`, means; import nothing.
+
+        Raises:
+            PluginError: No plugin or more than one is meant.
+        """
+        _check_kind(kind)
+        with self._lock:
+            return self._slot(kind, name).record
+
+    def load(self, kind: str, use: str, *, base: Path = Path()) -> Loaded:
+        """Import and validate a plugin, the first time that it is asked for.
+
+        Args:
+            kind: One of `KINDS`.
+            use: A name, `name@distribution`, `pkg.module:Attr`, or `FILE.py:Attr`.
+            base: Folder that FILE is relative to.
+
+        Raises:
+            PluginError: It cannot be had: unknown, in conflict, blocked, incompatible, broken, or
+                without what its kind asks for. A later call says the same without a new import.
+        """
+        _check_kind(kind)
+        with self._lock:
+            self._slots()  # something wrongly blocked is said whatever is asked for
+            if is_direct(use):
+                return load_reference(kind, use, base)
+            slot = self._slot(kind, use)
+            if slot.record.state != "loaded":
+                load_slot(slot)
+            return Loaded(slot.target, slot.record)
+
+    def register(self, kind: str, name: str) -> Callable[[T], T]:
+        """Return a decorator that gives a class or function a name in this process; again replaces.
+
+        A name that an installed plugin has too means the registered one from then on.
+
+        Raises:
+            PluginError: There is no such kind, or the name or the object does not suit it.
+        """
+        _check_kind(kind)
+
+        def decorate(target: T) -> T:
+            value = f"{getattr(target, '__module__', '?')}:{getattr(target, '__qualname__', type(target).__qualname__)}"
+            record = Record(kind, name, None, None, value, "loaded", source="registered")
+            fault = name_fault(name)
+            if fault is not None:
+                raise PluginError(f"{record.label} {fault}. Choose another name.")
+            try:
+                check(record, target)
+            except Refusal as refusal:
+                raise PluginError(f"{record.label} {refusal}.") from None
+            with self._lock:
+                self._registered[kind, name] = Slot(record, target)
+            return target
+
+        return decorate
+
+    def build(self, kind: str, table: Mapping[str, Any], *, base: Path = Path(), subject: str | None = None) -> Built:
+        """Load a plugin and make an object of it.
+
+        Args:
+            kind: One of `KINDS`.
+            table: `use`, and beside it the plugin's settings; `name` and `weights`, the host's words,
+                are to be taken out before.
+            base: Folder that direct references are relative to.
+            subject: What messages call it; by default its kind and name.
+
+        Raises:
+            PluginError: The plugin cannot be had, or fails while it makes the object.
+            SettingsError: The settings break its types or bounds.
+        """
+        use = table.get("use")
+        if not isinstance(use, str) or not use:
+            raise PluginError(
+                f'{subject or a(kind)} must be named by `use`; got {quoted(use)}. Add it, such as use = "NAME".'
+            )
+        loaded = self.load(kind, use, base=base)
+        from ebmcore import settings
+
+        subject = subject or f"{kind} {quoted(use)}"
+        given = {key: value for key, value in table.items() if key != "use"}
+        made = settings.construct(loaded.target, given, subject=subject)
+        if kind == "model" and not (callable(made) or hasattr(made, "gradient")):
+            raise PluginError(
+                f"{subject} must return an energy: callable, or with `gradient`; got an object of class "
+                f"{type(made).__name__!r}. Return the energy itself."
+            )
+        plain = settings.plain(loaded.target, given, subject=subject)
+        return Built(made, loaded.record, loaded.digest, plain)
+
+    def _slots(self) -> dict[tuple[str, str], list[Slot]]:
+        if self._found is None:
+            found = discover(self._source, self._host_version)
+            slots: dict[tuple[str, str], list[Slot]] = {}
+            for record in mark_conflicts(block(found.records, self._blocked)):
+                slots.setdefault((record.kind, record.name), []).append(Slot(record))
+            self._found, self._distributions = slots, found.distributions
+        return self._found
+
+    def _slot(self, kind: str, use: str) -> Slot:
+        name, at, home = use.partition("@")
+        slots = self._slots().get((kind, name), [])
+        if not at and (kind, name) in self._registered:
+            return self._registered[kind, name]
+        if not slots:
+            names = {kind: {other.name for other in self.records(kind)} for kind in KINDS}
+            raise PluginError(unknown(kind, name, names, self._distributions))
+        if at:
+            here = [slot for slot in slots if canonical(slot.record.distribution or "") == canonical(home)]
+            if not here:
+                homes = [slot.record.distribution or "" for slot in slots]
+                raise PluginError(
+                    f"{kind} {quoted(name)} must come from a distribution that gives it; got {quoted(home)}. "
+                    f"Distributions: {listed(homes)}."
+                )
+            return here[0]
+        candidates = [slot for slot in slots if slot.record.state != "blocked"] or slots
+        if len(candidates) > 1 and candidates[0].record.state != "blocked":
+            given = ", ".join(f"{slot.record.distribution} {slot.record.version}" for slot in candidates)
+            ways = " or ".join(chosen(slot.record) for slot in candidates)
+            raise PluginError(f"{kind} {name!r} must come from one distribution; got it from {given}. Write {ways}.")
+        return candidates[0]
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        close = near(str(kind), KINDS)
+        hint = f" Did you mean '{close}'?" if close else ""
+        raise PluginError(f"a plugin's kind must be one of {', '.join(KINDS)}; got {quoted(kind)}.{hint}")

@@ -1,0 +1,146 @@
+"""What a plugin of each kind must have, looked at when it is loaded; types are not checked, structure is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from ebmcore.registry.wording import Refusal, quoted
+
+METHODS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "sampler": {"init": ("energy", "position", "noise"), "step": ("energy", "state", "noise")},
+        "writer": {
+            "prepare": ("path", "layout", "committed"),
+            "open": ("path", "layout"),
+            "finish": ("path", "layout", "summary"),
+        },
+        "reducer": {"start": ("layout",), "update": ("acc", "block"), "merge": ("a", "b"), "finish": ("acc",)},
+        "executor": {"run": ("job", "chunks", "devices")},
+        "noise": {"fill_": ("out", "kind", "key", "chains"), "perturb_": ("x", "scale", "key", "chains")},
+    }
+)
+"""Kind -> the methods of `ebmcore.protocols`, with their positional arguments after `self`."""
+
+_SETTINGS_ONLY = ("sampler", "writer", "executor")
+_MAY_BE_FUNCTIONS = ("model", "observer")
+
+
+def validate(kind: str, target: Any) -> None:
+    """Check that a loaded object has what its kind asks for.
+
+    Raises:
+        Refusal: It has not; the text says the rule, what was found and the fix.
+    """
+    if not inspect.isclass(target) and not (kind in _MAY_BE_FUNCTIONS and _is_function(target)):
+        wanted = "a class or a function" if kind in _MAY_BE_FUNCTIONS else "a class"
+        raise Refusal(f"must be {wanted}; got {_what(target)}. Name {wanted} of the module")
+    if kind in _SETTINGS_ONLY:
+        _check_dataclass(target)
+    for name, arguments in METHODS.get(kind, {}).items():
+        _check_method(target, name, arguments)
+    if kind == "writer":
+        _check_parallel(target)
+    if kind == "noise":
+        _check_devices(target)
+    if kind == "model":
+        _check_model(target)
+
+
+def _check_dataclass(target: type) -> None:
+    if not is_dataclass(target):
+        raise Refusal(f"must be a frozen dataclass; got {_what(target)}. Write @dataclass(frozen=True) above it")
+    if not target.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise Refusal("must be a frozen dataclass; got one that is not frozen. Write @dataclass(frozen=True)")
+
+
+def _check_method(target: type, name: str, arguments: tuple[str, ...]) -> None:
+    call = f"{name}({', '.join(arguments)})"
+    found = inspect.getattr_static(target, name, None)
+    function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
+    if not callable(function):
+        got = "none" if found is None else _what(found)
+        raise Refusal(f"must have a method `{call}`; got {got}. Define it")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # compiled code may not say
+        return
+    try:
+        signature.bind(*(() if isinstance(found, staticmethod) else ("self",)), *arguments)
+    except TypeError:
+        raise Refusal(
+            f"must have a method `{call}`, called with {len(arguments)} positional arguments; "
+            f"got `{name}{_short(signature)}`. Change its arguments"
+        ) from None
+
+
+def _check_parallel(target: type) -> None:
+    parallel = inspect.getattr_static(target, "parallel", None)
+    if not isinstance(parallel, bool):
+        got = "none" if parallel is None else quoted(parallel)
+        raise Refusal(
+            f"must say `parallel: ClassVar[bool]`; got {got}. Write True if several processes may write at once"
+        )
+    if any(one.name == "parallel" for one in fields(target)):
+        raise Refusal("must say `parallel: ClassVar[bool]`; got a field, which is a setting. Annotate it as a ClassVar")
+
+
+def _check_devices(target: type) -> None:
+    devices = inspect.getattr_static(target, "devices", None)
+    if not (isinstance(devices, tuple) and devices and all(isinstance(device, str) for device in devices)):
+        got = "none" if devices is None else quoted(devices)
+        raise Refusal(f'must say `devices: ClassVar[tuple[str, ...]]`; got {got}. Write such as devices = ("cpu",)')
+
+
+def _check_model(target: Any) -> None:
+    if inspect.isclass(target):
+        # hasattr(cls, "__call__") is true of every class: its metaclass has one.
+        if not any({"__call__", "gradient", "value_and_gradient"} & vars(base).keys() for base in target.__mro__):
+            raise Refusal(
+                f"must be an energy when it is made: callable, or with `gradient`; got {_what(target)}, which has "
+                "neither. Define __call__(self, x)"
+            )
+        return
+    for parameter in _parameters(target):
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+        )
+        annotation = parameter.annotation
+        written = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+        if required and (annotation is parameter.empty or written.split(".")[-1] == "Tensor"):
+            raise Refusal(
+                f"must be a function of settings that returns an energy; got `{target.__name__}`, whose "
+                f"`{parameter.name}` is no setting. Annotate a setting with its type; return an energy from "
+                f"`def model(): return {target.__name__}`"
+            )
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    try:
+        return tuple(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return ()
+
+
+def _is_function(target: Any) -> bool:
+    return inspect.isroutine(target) or (callable(target) and hasattr(target, "__wrapped__"))
+
+
+def _short(signature: inspect.Signature) -> str:
+    """Write a signature without its types."""
+    bare = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+def _what(target: Any) -> str:
+    if isinstance(target, ModuleType):
+        return f"the module {target.__name__!r}"
+    if inspect.isclass(target):
+        return f"the class {target.__name__!r}"
+    if _is_function(target):
+        return f"the function {getattr(target, '__name__', '?')!r}"
+    return f"an object of class {type(target).__name__!r}"

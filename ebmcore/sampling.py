@@ -1,0 +1,317 @@
+"""`ebm.sample`: draws from an energy, in chunks, on any devices, in memory or on disk."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebmcore import rundir
+from ebmcore.energy import frozen
+from ebmcore.observers import Observers
+from ebmcore.prepare import SUMMARY, Prepared, Request, prepare
+from ebmcore.progress import Progress
+from ebmcore.protocols import Chunk, RunInfo
+from ebmcore.result import Result
+from ebmcore.runtime import close_runtime, open_runtime
+from ebmcore.statistics import Reduction
+
+
+def sample(
+    energy: Any,
+    sampler: Any,
+    *,
+    chains: int | None = None,
+    shape: Sequence[int] | int | None = None,
+    init: Any = "auto",
+    steps: int | None = None,
+    draws: int = 1,
+    warmup: int = 0,
+    temperature: float = 1.0,
+    seed: int | None = None,
+    devices: str | Sequence[str] = "auto",
+    executor: Any = "auto",
+    chunk_size: int | str = "auto",
+    precision: str = "float32",
+    noise: str = "auto",
+    condition: Mapping[str, Tensor] | None = None,
+    shared: Mapping[str, Tensor] | None = None,
+    writers: Any = (),
+    reducers: Any = (),
+    observers: Any = (),
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    base: str | Path = ".",
+) -> Result:
+    """Run `chains` Markov chains of `steps` transitions towards exp(-U(x)/T), and keep `draws` of each.
+
+    By default only the last draw of each chain is kept (`draws=1`); `draws=steps` keeps all.
+    The same seed gives the same draws, whatever the chunks, workers and devices of one kind.
+
+    Args:
+        energy: U: a function or nn.Module [n, *shape] -> [n], an object with `gradient` alone, a model's name, or a
+            table such as `ebm.use("double_well")`.
+        sampler: A sampler, its name, or a table such as `ebm.use("ula", step_size=0.01)`.
+        chains: Number of chains; by default those of an `init` tensor.
+        shape: Shape of one position; by default the energy's, else that of an `init` tensor.
+        init: A tensor [chains, *shape]; `"normal"`; `"uniform"` on [-1, 1); a function (chain ids, noise) -> positions;
+            or `"auto"`: normal on the reals, uniform states on a discrete support.
+        steps: Transitions a chain, after `warmup`.
+        draws: Draws kept a chain, evenly spaced; it divides `steps`.
+        warmup: Transitions before the first that counts.
+        temperature: T > 0.
+        seed: 0 <= seed < 2**63; by default a random one, which the result names.
+        devices: `"auto"`, a label (`"cpu"`, `"cuda:0"`), or a list: one worker an entry.
+        executor: `"auto"`, a name or a table: how chunks are brought to workers.
+        chunk_size: Chains that a worker runs at a time, rounded up to the grid of 64; scheduling only.
+        precision: `"float32"` or `"float64"`, of positions and noise.
+        noise: Name of the noise backend.
+        condition: Keyword arguments of the energy with one row a chain.
+        shared: Keyword arguments of the energy that are the same for all chains.
+        writers: Names or tables; by default `npy` with `out`, else draws stay in memory.
+        reducers: Names or tables of statistics to take of all draws.
+        observers: Objects with `ebm.hookimpl` methods, names or tables.
+        out: Directory of the run, which must not exist yet; by default nothing is written.
+        overwrite: Replace an older run in `out`.
+        progress: Show a progress bar; by default on a terminal.
+        base: Folder that references such as `"./file.py:Name"` are relative to.
+
+    Returns:
+        The result: draws as CPU tensors, read when touched.
+
+    Raises:
+        InputError: An argument is wrong; nothing was written.
+        EnergyError: The energy breaks its contract.
+        SamplerError: The sampler breaks its contract.
+        NonFiniteError: A chain left the finite numbers; the message names it.
+        RunError: The run could not finish.
+        KeyboardInterrupt: Ctrl-C; what was committed stays in `out`.
+    """
+    request = Request(
+        energy=energy,
+        sampler=sampler,
+        chains=chains,
+        shape=shape,
+        init=init,
+        steps=steps,
+        draws=draws,
+        warmup=warmup,
+        temperature=temperature,
+        seed=seed,
+        devices=devices,
+        executor=executor,
+        chunk_size=chunk_size,
+        precision=precision,
+        noise=noise,
+        condition=condition,
+        shared=shared,
+        writers=writers,
+        reducers=reducers,
+        observers=observers,
+        out=out,
+        overwrite=overwrite,
+        base=base,
+    )
+    return execute(prepare(request), progress=progress)
+
+
+def execute(prepared: Prepared, *, progress: bool | None) -> Result:
+    """Run what was prepared.
+
+    Args:
+        prepared: The job, its objects and its plan.
+        progress: As in `sample`.
+
+    Raises:
+        RunError: The run could not finish.
+    """
+    job, plan, runtime = prepared.job, prepared.plan, prepared.runtime
+    shown = sys.stderr.isatty() if progress is None else progress
+    info = RunInfo(
+        job.id,
+        None if job.path is None else Path(job.path),
+        job.chains,
+        job.stages[-1].draws,
+        plan.steps,
+        len(plan.chunks),
+        plan.devices,
+        job.seed,
+    )
+    observers = Observers([*prepared.observers, *([Progress()] if shown else [])])
+
+    def report(chunk: Chunk, step: int, stats: Mapping[str, float]) -> None:
+        observers.ebmcore_progress(run=info, chunk=chunk, step=step, stats=stats)
+
+    runtime.progress = report
+    manifest = _manifest(prepared)
+    if job.path is not None:
+        rundir.create(Path(job.path), _settings(prepared), manifest)
+    open_runtime(runtime)
+    try:
+        with frozen(runtime.parts.model), _stoppable(runtime.stop):
+            _prepare_writers(prepared)
+            observers.ebmcore_run_started(run=info)
+            started = time.perf_counter()
+            reductions = _run_chunks(prepared, info, observers)
+            seconds = time.perf_counter() - started
+        reduced = {name: reduction.finish() for name, reduction in reductions.items()}
+        summary = _summary(prepared, seconds, reduced)
+        _finish_writers(prepared, summary)
+    except BaseException as error:
+        observers.ebmcore_run_failed(run=info, error=error)
+        raise
+    finally:
+        close_runtime(job)
+    if job.path is not None:
+        rundir.finish(Path(job.path), summary)
+    reduced.pop(SUMMARY)
+    result = Result(job, runtime.parts.writers, summary, manifest, reduced)
+    observers.ebmcore_run_finished(run=info, result=result)
+    return result
+
+
+def _run_chunks(prepared: Prepared, info: RunInfo, observers: Observers) -> dict[str, Reduction]:
+    job, plan = prepared.job, prepared.plan
+    reductions = {name: Reduction(reducer) for name, reducer in prepared.runtime.parts.reducers.items()}
+    receipts = prepared.executor.run(job, plan.chunks, plan.devices)
+    try:
+        for receipt in receipts:
+            if job.path is not None:
+                rundir.commit(Path(job.path), receipt)
+            for name, groups in receipt.reduced.items():
+                reductions[name].add(receipt.chunk.lo, receipt.chunk.hi, groups)
+            observers.ebmcore_chunk_done(run=info, chunk=receipt.chunk, receipt=receipt)
+    finally:
+        prepared.runtime.stop.set()
+        receipts.close()
+    return reductions
+
+
+@contextmanager
+def _stoppable(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C end the chunks in flight too, which do not run in the thread that gets the signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _prepare_writers(prepared: Prepared) -> None:
+    for stage, layout in enumerate(prepared.job.layouts):
+        for name, writer in prepared.runtime.parts.writers.items():
+            if layout is not None:
+                folder = prepared.runtime.folder(name, stage)
+                if prepared.job.path is not None:
+                    folder.mkdir(parents=True)
+                writer.prepare(folder, layout, ())
+
+
+def _finish_writers(prepared: Prepared, summary: Mapping[str, Any]) -> None:
+    prepared.runtime.close()
+    for stage, layout in enumerate(prepared.job.layouts):
+        for name, writer in prepared.runtime.parts.writers.items():
+            if layout is not None:
+                writer.finish(prepared.runtime.folder(name, stage), layout, summary)
+
+
+def _manifest(prepared: Prepared) -> dict[str, Any]:
+    from importlib_metadata import version
+
+    return {
+        "ebmcore": version("ebmcore"),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "seed": prepared.job.seed,
+        "plan": prepared.plan.to_json(),
+        "executor": dict(prepared.executor_table),
+        "gradient": prepared.runtime.energy(prepared.plan.devices[0]).gradient_source,
+        "plugins": list(prepared.runtime.parts.records),
+        "job": prepared.job.to_json(),
+    }
+
+
+def _settings(prepared: Prepared) -> dict[str, Any]:
+    """Return the run file that this run amounts to."""
+    job, stage = prepared.job, prepared.job.stages[-1]
+    run = {
+        "chains": job.chains,
+        "shape": job.shape,
+        "init": job.init.get("law"),
+        "steps": stage.steps,
+        "draws": stage.draws,
+        "warmup": stage.warmup,
+        "temperature": job.temperature,
+        "seed": job.seed,
+    }
+    engine = {
+        "devices": prepared.plan.devices,
+        "executor": prepared.executor_table,
+        "chunk_size": prepared.plan.chunk_size,
+        "precision": job.precision,
+        "noise": job.noise,
+    }
+    return {
+        "model": job.energy,
+        "sampler": stage.sampler,
+        "run": run,
+        "engine": engine,
+        "writer": job.writers,
+        "reducer": [table for table in job.reducers if table.get("name") != SUMMARY],
+    }
+
+
+def _summary(
+    prepared: Prepared, seconds: float, reduced: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Any]:
+    job, plan, stage = prepared.job, prepared.plan, prepared.job.stages[-1]
+    moments = reduced[SUMMARY]
+    files = {}
+    if job.path is not None:
+        last = len(job.stages) - 1
+        for name in prepared.runtime.parts.writers:
+            folder = prepared.runtime.folder(name, last)
+            files[name] = str(folder)
+    return {
+        "chains": job.chains,
+        "draws": stage.draws,
+        "steps": plan.steps,
+        "shape": list(job.shape),
+        "seconds": round(seconds, 3),
+        "chains_per_second": round(job.chains / seconds, 1),
+        "mean": moments["mean"].tolist(),
+        "sd": moments["sd"].tolist(),
+        "devices": list(plan.devices),
+        "workers": plan.workers,
+        "chunks": len(plan.chunks),
+        "seed": job.seed,
+        "files": files,
+        "reduced": {
+            name: {key: value.tolist() for key, value in values.items()}
+            for name, values in reduced.items()
+            if name != SUMMARY
+        },
+    }

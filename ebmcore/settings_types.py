@@ -1,0 +1,126 @@
+"""A field's annotation and bounds -> the annotation that pydantic checks strictly."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+import types
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from ebmcore.errors import PluginError
+
+IN_PYTHON = "in Python"
+"""Validation context of values that an object holds already: nothing can be converted any more."""
+
+_NUMBER = ("gt", "ge", "lt", "le", "multiple_of")
+_LENGTH = ("min_length", "max_length")
+
+
+def strict_type(annotation: Any, bounds: Mapping[str, Any], subject: str) -> Any:
+    """Return an annotation with a field's bounds where they belong, and with the few conversions there are.
+
+    Bounds on numbers go to every number in it (the elements of a tuple), lengths to the outermost
+    string, list or tuple, a pattern to every string.
+
+    Args:
+        annotation: A resolved annotation.
+        bounds: Those of `settings_fields.BOUNDS` that the field's metadata has.
+        subject: What messages call the field.
+
+    Raises:
+        PluginError: A bound finds no place, or the annotation is a protocol, which no plain value is.
+    """
+    used: set[str] = set()
+    typed = _typed(annotation, bounds, used, subject)
+    if left := [key for key in bounds if key not in used]:
+        raise PluginError(
+            f"{subject} must have bounds that suit its type; got `{left[0]}` on {named(annotation)}. Remove it."
+        )
+    return typed
+
+
+def named(annotation: Any) -> str:
+    """Return an annotation as it is written, cut at 60 characters."""
+    return (annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation))[:60]
+
+
+def _typed(annotation: Any, bounds: Mapping[str, Any], used: set[str], subject: str) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    kind = origin or annotation
+    if origin is Annotated:
+        inner = _typed(arguments[0], bounds, used, subject)
+        # The annotation's own bounds go next to the type; conversions stand last, which is where pydantic begins.
+        base, *added = get_args(inner) if get_origin(inner) is Annotated else (inner,)
+        return _annotated(base, *arguments[1:], *added)
+    if origin in (Union, types.UnionType):
+        return reduce(operator.or_, (_typed(argument, bounds, used, subject) for argument in arguments))
+    if annotation is int:
+        return _annotated(int, *_asked(bounds, _NUMBER, used), BeforeValidator(_whole))
+    if annotation is float:
+        return _annotated(float, *_asked(bounds, _NUMBER, used), BeforeValidator(_real))
+    if annotation is str:
+        return _annotated(str, *_asked(bounds, (*_LENGTH, "pattern"), used))
+    if annotation is Path:
+        return _annotated(Path, BeforeValidator(_path))
+    if kind in (tuple, list):
+        inner = kind[_elements(arguments, bounds, used, subject)] if arguments else annotation
+        return _annotated(inner, *_asked(bounds, _LENGTH, used), BeforeValidator(_tuple if kind is tuple else _list))
+    if arguments and isinstance(origin, type) and issubclass(origin, Mapping):
+        values = _typed(arguments[1], {}, used, subject)
+        return _annotated(origin[arguments[0], values], *_asked(bounds, _LENGTH, used))  # type: ignore[index]
+    if arguments and isinstance(origin, type) and issubclass(origin, Iterable):
+        inner = origin[_elements(arguments, bounds, used, subject)]  # type: ignore[index]
+        return _annotated(inner, *_asked(bounds, _LENGTH, used))
+    if getattr(annotation, "_is_protocol", False):
+        raise PluginError(
+            f"{subject} must have a type that a run file can write; got {named(annotation)}. Choose another."
+        )
+    return annotation
+
+
+def _annotated(base: Any, *metadata: Any) -> Any:
+    return Annotated[(base, *metadata)] if metadata else base
+
+
+def _elements(arguments: tuple[Any, ...], bounds: Mapping[str, Any], used: set[str], subject: str) -> tuple[Any, ...]:
+    """Return the types of a container's elements; lengths belong to the container."""
+    inner = {key: value for key, value in bounds.items() if key not in _LENGTH}
+    return tuple(part if part is Ellipsis else _typed(part, inner, used, subject) for part in arguments)
+
+
+def _asked(bounds: Mapping[str, Any], keys: tuple[str, ...], used: set[str]) -> tuple[Any, ...]:
+    asked = {key: bounds[key] for key in keys if key in bounds}
+    used.update(asked)
+    return (Field(**asked),) if asked else ()
+
+
+def _whole(value: Any, info: ValidationInfo) -> Any:
+    """Take 1e6 for 1000000, which TOML writes as a float, and numpy's whole numbers."""
+    if info.context is None and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
+
+
+def _real(value: Any) -> Any:
+    """Refuse what pydantic takes because it has __float__: tensors, numpy's bools."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return value
+    raise PydanticCustomError("float_type", "must be a number")
+
+
+def _path(value: Any, info: ValidationInfo) -> Any:
+    return Path(value) if info.context is None and isinstance(value, str) else value
+
+
+def _tuple(value: Any, info: ValidationInfo) -> Any:
+    return tuple(value) if info.context is None and isinstance(value, list) else value
+
+
+def _list(value: Any, info: ValidationInfo) -> Any:
+    return list(value) if info.context is None and isinstance(value, tuple) else value

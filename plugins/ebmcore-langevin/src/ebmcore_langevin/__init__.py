@@ -1,0 +1,1 @@
+"""Langevin samplers for ebmcore: one module an algorithm, each found through its entry point."""
