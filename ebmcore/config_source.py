@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Self, TypeVar, final
 
 from ebmcore.errors import ConfigError
 
 Key = tuple[str | int, ...]
 """Path of a value: names of tables and keys, and indices of lists."""
+
+V = TypeVar("V")
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-\"' ]+?)\s*\]\]?\s*(?:#.*)?")
 _ASSIGNMENT = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
@@ -69,7 +71,8 @@ class Source:
             container.append(value)
         else:
             container[keys[-1]] = value
-        self._overrides[keys] = f"--set {' '.join(text.split())}"
+        self._lines = _without(self._lines, keys)
+        self._overrides = {**_without(self._overrides, keys), keys: f"--set {' '.join(text.split())}"}
 
     def where(self, key: Key) -> str:
         """Return what a message begins with: the override that set a key, or the file and the line nearest to it."""
@@ -108,7 +111,7 @@ def _lines(text: str) -> dict[Key, int]:
     lines: dict[Key, int] = {}
     counts: dict[Key, int] = {}
     table: Key = ()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if header := _HEADER.fullmatch(line):
             table = ()
             for name in _names(header[2]):
@@ -150,6 +153,11 @@ def _enter(container: Any, key: str | int, following: str) -> Any:
     if key == len(container):
         container.append(made)
     return container[key]
+
+
+def _without(said: dict[Key, V], keys: Key) -> dict[Key, V]:
+    """Drop what was said of `keys` and of anything inside: it was replaced."""
+    return {key: where for key, where in said.items() if key[: len(keys)] != keys}
 
 
 def _value(text: str) -> Any:

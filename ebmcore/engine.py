@@ -114,11 +114,11 @@ def advance(
     """
     begin.steps = steps
     begin.advance(t, -warmup)
-    state = sampler.init(energy, position, begin)
     kernel = _Kernel(energy, sampler, begin, t + warmup)
+    state = kernel.init(position, begin)
     checked, since = map_state(Tensor.clone, state), -warmup
     for step in range(-warmup, steps):
-        state, info = kernel(step, state)
+        state, info = kernel.step(step, state)
         full = recorder is not None and step >= 0 and recorder.add(step, state, info)
         if full or (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1:
             if not _finite(state[0]):
@@ -128,24 +128,32 @@ def advance(
             recorder.flush()
         if on_step is not None:
             on_step(step, state, info)
-    return state[0]  # type: ignore[no-any-return]
+    last: Tensor = state[0]
+    return last
 
 
 class _Kernel:
-    """One transition of a stage, as a function of its step and state."""
+    """The transitions of a stage, as functions of step and state."""
 
     def __init__(self, energy: BoundEnergy, sampler: Sampler[Any], begin: CounterNoise, zero: int) -> None:
         self._energy, self._sampler, self._zero = energy, sampler, zero
         self.noise = begin.fork(STEP)
         self._minibatches = begin.fork(MINIBATCH) if isinstance(energy.model, HasMinibatch) else None
 
-    def __call__(self, step: int, state: State) -> tuple[State, State | None]:
-        energy = self._energy
+    def init(self, position: Tensor, begin: CounterNoise) -> State:
+        """Return the state at the stage's beginning."""
+        return self._sampler.init(self._energy_at(begin.step), position, begin)
+
+    def step(self, step: int, state: State) -> tuple[State, State | None]:
+        """Take one step."""
         self.noise.advance(self._zero + step, step)
-        if self._minibatches is not None:
-            self._minibatches.advance(self._zero + step, step)
-            energy = energy.sharing(energy.model.minibatch(self._minibatches))
-        return self._sampler.step(energy, state, self.noise)
+        return self._sampler.step(self._energy_at(step), state, self.noise)
+
+    def _energy_at(self, step: int) -> BoundEnergy:
+        if self._minibatches is None:
+            return self._energy
+        self._minibatches.advance(self._zero + step, step)
+        return self._energy.sharing(self._energy.model.minibatch(self._minibatches))
 
 
 def _finite(x: Tensor) -> bool:
@@ -157,7 +165,7 @@ def _blame(kernel: _Kernel, state: State, step: int) -> NoReturn:
     """Take the steps since the last look again: the same noise gives the same fault, and its chain and step are named."""
     first = step
     while _finite(state[0]):
-        state, _ = kernel(step, state)
+        state, _ = kernel.step(step, state)
         step += 1
     bad = ~state[0].isfinite().reshape(len(state[0]), -1).all(1)
     row = int(bad.nonzero()[0])
@@ -165,7 +173,7 @@ def _blame(kernel: _Kernel, state: State, step: int) -> NoReturn:
     when = "before its first step" if step == first else f"at step {kernel.noise.t}"
     raise NonFiniteError(
         f"chain {kernel.noise.chains[row]} must stay finite; got {values[~values.isfinite()][0].item()} {when} "
-        f"({int(bad.sum())} of the {len(bad)} chains beside it too). "
+        f"({int(bad.sum())} of the {len(bad)} chains of its chunk). "
         "The step size is probably too large for this energy: halve it, or look for NaN in the energy there."
     )
 

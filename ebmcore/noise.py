@@ -79,6 +79,11 @@ class CounterNoise:
     def step(self) -> int:
         return self._clock.step
 
+    @property
+    def chains(self) -> range | Tensor:
+        """The ids of the chains, in the order of their rows."""
+        return self._chains
+
     def advance(self, t: int, step: int) -> None:
         """Go to another step, here and in every view: set `t` and `step`, and count calls from 0 again.
 

@@ -17,8 +17,8 @@ from ebmcore.energy_checks import check_energy, check_model
 from ebmcore.errors import InputError, SamplerError
 from ebmcore.folding import folds
 from ebmcore.initial import initial_position
-from ebmcore.noise import INIT, STEP, CounterNoise
-from ebmcore.protocols import ArraySpec, HasEnsembleSize, HasKeep, HasNeeds, HasSamplerSupport, Layout, Sampler, Stage
+from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
+from ebmcore.protocols import ArraySpec, HasEnsembleSize, HasKeep, HasMinibatch, HasNeeds, HasSamplerSupport, Layout, Sampler, Stage
 from ebmcore.states import check_info, check_state, numpy_name
 
 BOTH = frozenset({"value", "gradient"})
@@ -117,6 +117,8 @@ def check_first_step(
         for row in range(len(x), n):
             position[row] += 0.01 * row
     few = energy.select(index).rows(0, n)
+    if isinstance(energy.model, HasMinibatch):
+        few = few.sharing(energy.model.minibatch(_noise(few, backend, n, MINIBATCH)))
     check_energy(few, position, gradient="gradient" in needs(sampler))
     return _one_step(few, sampler, position, backend)
 
@@ -133,17 +135,10 @@ def _rows(samplers: Sequence[Sampler[Any]], shape: tuple[int, ...]) -> int:
 def _one_step(
     energy: BoundEnergy, sampler: Sampler[Any], position: Tensor, backend: Any
 ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
-    who = type(sampler).__name__
-    n, chains = len(position), range(len(position))
-
-    def noise(stream: int) -> CounterNoise:
-        return CounterNoise(
-            backend, 0, chains, dtype=energy.dtype, device=energy.device, stream=stream, t=0, step=0, steps=1
-        )
-
-    state = sampler.init(energy, position.clone(), noise(INIT))
+    who, n = type(sampler).__name__, len(position)
+    state = sampler.init(energy, position.clone(), _noise(energy, backend, n, INIT))
     check_state(state, position, who=f"{who}.init")
-    result = sampler.step(energy, state, noise(STEP))
+    result = sampler.step(energy, state, _noise(energy, backend, n, STEP))
     if not isinstance(result, tuple) or len(result) != 2 or hasattr(result, "_fields"):
         raise SamplerError(
             f"{who}.step must return (state, statistics or None); got {type(result).__name__}. "
@@ -158,6 +153,12 @@ def _one_step(
         )
     check_info(info, n, who=f"{who}.step")
     return after, info
+
+
+def _noise(energy: BoundEnergy, backend: Any, n: int, stream: int) -> CounterNoise:
+    return CounterNoise(
+        backend, 0, range(n), dtype=energy.dtype, device=energy.device, stream=stream, t=0, step=0, steps=1
+    )
 
 
 def _layout(

@@ -119,7 +119,7 @@ def threefry(key: _Words, counter: _Words) -> _Words:
 
 
 def threefry_words(key: _Words, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Threefry-2x32-20 of 64-bit counters `pairs` [m], int64: two int32 tensors [m] that hold the words' bits."""
+    """Return Threefry-2x32-20 of 64-bit counters `pairs` [m], int64: two int32 tensors [m] that hold the bits."""
     return _encrypt(pairs, _injections(*(_word(word, pairs.device) for word in key)))
 
 
@@ -166,7 +166,7 @@ def _fill_range(rows: Tensor, kind: str, injections: _Injections, first_chain: i
 
 
 def _fill_ids(rows: Tensor, kind: str, injections: _Injections, ids: Tensor) -> None:
-    """Fill `rows` [n, d] for chains `ids` [n] in any order; with an odd d, one may begin in lane 1 of its first pair."""
+    """Fill `rows` [n, d] for chains `ids` [n] in any order; with an odd d, one may begin in lane 1 of a pair."""
     n, d = rows.shape
     width = (d + 1) // 2
     size = max(1, _block(rows) // width)

@@ -143,13 +143,13 @@ def _make_model(target: Any, settings: tuple[Setting, ...], subject: str) -> typ
     for setting in settings:
         # A default of None says that None is allowed, as people write it.
         annotation = setting.annotation | None if setting.default is None else setting.annotation
-        typed = strict_type(annotation, setting.bounds, f"`{setting.name}` of {subject}")
         try:
+            typed = strict_type(annotation, setting.bounds)
             TypeAdapter(typed, config=_CONFIG)
         except Exception as error:
             raise PluginError(
-                f"`{setting.name}` of {subject} must have a type that a setting can have; got "
-                f"{named(setting.annotation)} ({_line(error)}). Choose another."
+                f"{subject} must give `{setting.name}` a type that a setting can have, and bounds that suit it; got "
+                f"{named(setting.annotation)}: {_line(error)}."
             ) from None
         fields[f"setting_{setting.name}"] = (typed, _field(setting))
     return create_model(f"{getattr(target, '__name__', 'Plugin')}Settings", __base__=_SettingsModel, **fields)

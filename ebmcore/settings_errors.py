@@ -1,4 +1,4 @@
-"""What pydantic says of a plugin's settings -> one line, `subject must rule; got value. fix.`, for the first problem."""
+"""What pydantic says of a plugin's settings -> one line for the first problem: `subject must rule; got value. fix.`."""
 
 from __future__ import annotations
 
@@ -134,7 +134,11 @@ def _rule(problem: Mapping[str, Any], value: Any) -> str:
     if kind == "tuple_type" and isinstance(value, list):
         return "must be a tuple"
     if kind in _RULES:
-        return _RULES[kind].format(**problem.get("ctx", {}))
+        context = {
+            key: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+            for key, bound in problem.get("ctx", {}).items()
+        }
+        return _RULES[kind].format(**context)
     if kind == "value_error":
         return f"must suit the plugin ({problem['ctx']['error']})"
     return str(problem["msg"]).replace("Input should", "must")

@@ -87,13 +87,14 @@ def _fields(target: type, subject: str) -> Iterator[Setting]:
         owner = next((base for base in target.__mro__ if field.name in vars(base).get("__annotations__", {})), target)
         scope = vars(sys.modules[owner.__module__]) if owner.__module__ in sys.modules else {}
         factory = field.default_factory
+        annotation = _resolve(field.type, scope, dict(vars(owner)), field.name, subject)
         yield Setting(
             field.name,
-            _resolve(field.type, scope, dict(vars(owner)), field.name, subject),
+            annotation,
             field.default,
             None if factory is dataclasses.MISSING else factory,
             {key: field.metadata[key] for key in BOUNDS if key in field.metadata},
-            field.metadata.get("description"),
+            field.metadata.get("description") or _doc(annotation),
         )
 
 
@@ -122,7 +123,13 @@ def _parameters(target: Any, subject: str) -> Iterator[Setting]:
             annotation = _type_of(default)
         else:
             annotation = _resolve(parameter.annotation, scope, {}, parameter.name, subject)
-        yield Setting(parameter.name, annotation, default, None, {}, None)
+        yield Setting(parameter.name, annotation, default, None, {}, _doc(annotation))
+
+
+def _doc(annotation: Any) -> str | None:
+    """Return the text of a `typing_extensions.Doc` in an annotation."""
+    texts = (getattr(part, "documentation", None) for part in getattr(annotation, "__metadata__", ()))
+    return next((text for text in texts if isinstance(text, str)), None)
 
 
 def _type_of(default: Any) -> Any:

@@ -13,8 +13,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from ebmcore.errors import PluginError
-
 IN_PYTHON = "in Python"
 """Validation context of values that an object holds already: nothing can be converted any more."""
 
@@ -22,7 +20,7 @@ _NUMBER = ("gt", "ge", "lt", "le", "multiple_of")
 _LENGTH = ("min_length", "max_length")
 
 
-def strict_type(annotation: Any, bounds: Mapping[str, Any], subject: str) -> Any:
+def strict_type(annotation: Any, bounds: Mapping[str, Any]) -> Any:
     """Return an annotation with a field's bounds where they belong, and with the few conversions there are.
 
     Bounds on numbers go to every number in it (the elements of a tuple), lengths to the outermost
@@ -31,17 +29,14 @@ def strict_type(annotation: Any, bounds: Mapping[str, Any], subject: str) -> Any
     Args:
         annotation: A resolved annotation.
         bounds: Those of `settings_fields.BOUNDS` that the field's metadata has.
-        subject: What messages call the field.
 
     Raises:
-        PluginError: A bound finds no place, or the annotation is a protocol, which no plain value is.
+        TypeError: A bound finds no place, or the annotation is a protocol, which no plain value is.
     """
     used: set[str] = set()
-    typed = _typed(annotation, bounds, used, subject)
+    typed = _typed(annotation, bounds, used)
     if left := [key for key in bounds if key not in used]:
-        raise PluginError(
-            f"{subject} must have bounds that suit its type; got `{left[0]}` on {named(annotation)}. Remove it."
-        )
+        raise TypeError(f"the bound `{left[0]}` has no place in it")
     return typed
 
 
@@ -50,16 +45,16 @@ def named(annotation: Any) -> str:
     return (annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation))[:60]
 
 
-def _typed(annotation: Any, bounds: Mapping[str, Any], used: set[str], subject: str) -> Any:
+def _typed(annotation: Any, bounds: Mapping[str, Any], used: set[str]) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     kind = origin or annotation
     if origin is Annotated:
-        inner = _typed(arguments[0], bounds, used, subject)
+        inner = _typed(arguments[0], bounds, used)
         # The annotation's own bounds go next to the type; conversions stand last, which is where pydantic begins.
         base, *added = get_args(inner) if get_origin(inner) is Annotated else (inner,)
         return _annotated(base, *arguments[1:], *added)
     if origin in (Union, types.UnionType):
-        return reduce(operator.or_, (_typed(argument, bounds, used, subject) for argument in arguments))
+        return reduce(operator.or_, (_typed(argument, bounds, used) for argument in arguments))
     if annotation is int:
         return _annotated(int, *_asked(bounds, _NUMBER, used), BeforeValidator(_whole))
     if annotation is float:
@@ -69,18 +64,16 @@ def _typed(annotation: Any, bounds: Mapping[str, Any], used: set[str], subject: 
     if annotation is Path:
         return _annotated(Path, BeforeValidator(_path))
     if kind in (tuple, list):
-        inner = kind[_elements(arguments, bounds, used, subject)] if arguments else annotation
+        inner = kind[_elements(arguments, bounds, used)] if arguments else annotation
         return _annotated(inner, *_asked(bounds, _LENGTH, used), BeforeValidator(_tuple if kind is tuple else _list))
     if arguments and isinstance(origin, type) and issubclass(origin, Mapping):
-        values = _typed(arguments[1], {}, used, subject)
+        values = _typed(arguments[1], {}, used)
         return _annotated(origin[arguments[0], values], *_asked(bounds, _LENGTH, used))  # type: ignore[index]
     if arguments and isinstance(origin, type) and issubclass(origin, Iterable):
-        inner = origin[_elements(arguments, bounds, used, subject)]  # type: ignore[index]
+        inner = origin[_elements(arguments, bounds, used)]  # type: ignore[index]
         return _annotated(inner, *_asked(bounds, _LENGTH, used))
     if getattr(annotation, "_is_protocol", False):
-        raise PluginError(
-            f"{subject} must have a type that a run file can write; got {named(annotation)}. Choose another."
-        )
+        raise TypeError("a run file cannot write a protocol")
     return annotation
 
 
@@ -88,10 +81,10 @@ def _annotated(base: Any, *metadata: Any) -> Any:
     return Annotated[(base, *metadata)] if metadata else base
 
 
-def _elements(arguments: tuple[Any, ...], bounds: Mapping[str, Any], used: set[str], subject: str) -> tuple[Any, ...]:
+def _elements(arguments: tuple[Any, ...], bounds: Mapping[str, Any], used: set[str]) -> tuple[Any, ...]:
     """Return the types of a container's elements; lengths belong to the container."""
     inner = {key: value for key, value in bounds.items() if key not in _LENGTH}
-    return tuple(part if part is Ellipsis else _typed(part, inner, used, subject) for part in arguments)
+    return tuple(part if part is Ellipsis else _typed(part, inner, used) for part in arguments)
 
 
 def _asked(bounds: Mapping[str, Any], keys: tuple[str, ...], used: set[str]) -> tuple[Any, ...]:

@@ -274,6 +274,15 @@ scalars = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(a
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
 
 
+def complaint(path, overrides=()):
+    """Return what is said of a run file, or nothing."""
+    try:
+        RunConfig.load(path, overrides)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.dictionaries(
@@ -282,16 +291,10 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(s
     )
 )
 def test_any_toml_is_accepted_or_refused_in_one_line(write, data):
-    try:
-        RunConfig.load(write(tomli_w.dumps(data)))
-    except ConfigError as error:
-        assert "\n" not in str(error)
+    assert len(complaint(write(tomli_w.dumps(data))).splitlines()) <= 1
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(override=st.text(max_size=30) | st.from_regex(r"(run|writer|model)(\.[a-z0-9]{1,3}){0,3}=.*", fullmatch=True))
 def test_any_set_is_accepted_or_refused_in_one_line(write, override):
-    try:
-        RunConfig.load(write(FILE), [override])
-    except ConfigError as error:
-        assert len(str(error).splitlines()) == 1
+    assert len(complaint(write(FILE), [override]).splitlines()) <= 1

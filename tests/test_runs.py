@@ -359,12 +359,18 @@ class Failing:
 
     def step(self, energy, state, noise):
         time.sleep(0.001)
-        if noise.step == 20 and 64 in noise.chains:
+        if noise.step == 20 and (state.position[:, 0] == 64).any():
             raise ZeroDivisionError("mine")
         return state, None
 
 
 def test_a_fault_in_one_worker_ends_the_others_and_is_the_one_that_is_told():
     with pytest.raises(ZeroDivisionError, match="mine"):
-        run(sampler=Failing(), steps=3000, executor=ebm.use("threads", workers=3), chunk_size=64)
+        run(
+            sampler=Failing(),
+            init=lambda ids, noise: ids[:, None].float().expand(-1, 2),
+            steps=3000,
+            executor=ebm.use("threads", workers=3),
+            chunk_size=64,
+        )
     assert not [t for t in threading.enumerate() if t.name.startswith("ebmcore")]

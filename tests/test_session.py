@@ -122,7 +122,7 @@ def test_training_with_a_session_learns():
         optimizer.zero_grad()
         (well(data).mean() - well(x).mean()).backward()
         optimizer.step()
-    assert 3.6 < float(well.stiffness) < 4.4
+    assert 3.6 < float(well.stiffness.detach()) < 4.4
 
 
 @pytest.mark.parametrize(

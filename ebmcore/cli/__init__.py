@@ -40,22 +40,27 @@ def main(args: Sequence[str] | None = None) -> int:
         warnings.showwarning = _one_line_warning(warnings.showwarning)
         try:
             code = _root.main(args, prog_name="ebmcore", standalone_mode=False, obj=wanted)
-            return code if isinstance(code, int) else 0
-        except click.ClickException as error:
-            context = getattr(error, "ctx", None)
-            see = f" See: {context.command_path} --help" if context else ""
-            message, code = f"{error.format_message()}{see}", error.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            message, code = "stopped by the user; what was committed stays.", 130
-        except EbmcoreError as error:
-            message, code = str(error), _exit_code(error)
-        except Exception as error:
-            fix = "This is a bug in ebmcore or a plugin: rerun with --debug to see where."
-            message, code = f"{type(error).__name__}: {error}. {fix}", 1
-        if wanted["debug"]:
-            traceback.print_exc()
-    click.echo(f"error: {' '.join(message.splitlines())}", err=True)
-    return code
+        except (Exception, KeyboardInterrupt) as error:
+            if wanted["debug"]:
+                traceback.print_exc()
+            message, code = _message_and_code(error)
+            click.echo(f"error: {' '.join(message.splitlines())}", err=True)
+    return code if isinstance(code, int) else 0
+
+
+def _message_and_code(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        see = f" See: {context.command_path} --help" if context else ""
+        return f"{error.format_message()}{see}", error.exit_code
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return "stopped by the user; what was committed stays.", 130
+    if isinstance(error, RunStopped):
+        return str(error), 130
+    if isinstance(error, EbmcoreError):
+        return str(error), 2 if isinstance(error, InputError) else 1
+    fix = "This is a bug in ebmcore or a plugin: rerun with --debug to see where."
+    return f"{type(error).__name__}: {error}. {fix}", 1
 
 
 def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,12 +137,6 @@ def _unknown(name: str) -> str:
     else:
         hint = f"No program named 'ebmcore-{name}' is on PATH either."
     return f"ebmcore has no command named '{name}'. {hint} Commands: {', '.join(sorted(_COMMANDS))}."
-
-
-def _exit_code(error: EbmcoreError) -> int:
-    if isinstance(error, RunStopped):
-        return 130
-    return 2 if isinstance(error, InputError) else 1
 
 
 def _one_line_warning(show: Callable[..., None]) -> Callable[..., None]:

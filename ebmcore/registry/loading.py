@@ -23,6 +23,11 @@ class Slot:
 
 
 def load_slot(slot: Slot) -> None:
+    """Import and validate an entry point's plugin; put what came of it into the slot.
+
+    Raises:
+        PluginError: It cannot be had, or could not be before.
+    """
     record = slot.record
     if slot.error is None:
         slot.error = _unavailable(record)
@@ -59,6 +64,11 @@ def _unavailable(record: Record) -> str | None:
 
 
 def load_reference(kind: str, use: str, base: Path) -> Loaded:
+    """Load and validate the plugin of a direct reference.
+
+    Raises:
+        PluginError: It cannot be had; a file may have been mended by the next call.
+    """
     record = Record(kind, use, None, None, use, "loaded", source="direct")
     try:
         target, digest = load_direct(use, base)

@@ -12,7 +12,7 @@ LISTED = 20
 
 
 class Refusal(Exception):
-    """A rule that a plugin breaks: `must RULE; got VALUE. FIX`. Caught where the plugin's name is known, which goes in front."""
+    """A rule that a plugin breaks: `must RULE; got VALUE. FIX`. Whoever knows the plugin's name puts it in front."""
 
 
 def unknown(kind: str, name: str, names: Mapping[str, Collection[str]], installed: Collection[str]) -> str:
