@@ -12,7 +12,7 @@ author = "the ebmcore authors"
 release = importlib_metadata.version("ebmcore")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "examples/README.md"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"ebmcore {release}"
 

@@ -142,7 +142,8 @@ class _Kernel:
 
     def init(self, position: Tensor, begin: CounterNoise) -> State:
         """Return the state at the stage's beginning."""
-        return self._sampler.init(self._energy_at(begin.step), position, begin)
+        state: State = self._sampler.init(self._energy_at(begin.step), position, begin)
+        return state
 
     def step(self, step: int, state: State) -> tuple[State, State | None]:
         """Take one step."""

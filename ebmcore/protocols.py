@@ -465,6 +465,19 @@ class Reducer(Protocol):
         ...
 
 
+@runtime_checkable
+class HasGroups(Protocol):
+    """A reducer that takes many groups in one call: the results of one at a time, to the bit, in less time."""
+
+    def update_groups(self, accs: Mapping[str, Tensor], block: Block, /) -> Mapping[str, Tensor]:
+        """As `update` for G groups: accumulators stacked [G, ...], the block's arrays [G, grain, draws, ...]."""
+        ...
+
+    def merge_groups(self, acc: Mapping[str, Tensor], accs: Mapping[str, Tensor], /) -> Mapping[str, Tensor]:
+        """As a left fold of `merge`, from `acc` over stacked accumulators [G, ...]."""
+        ...
+
+
 # ---------------------------------------------------------------------------------- schedules
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, final
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from ebmcore.folding import Folder, folds
 from ebmcore.plan import block_draws, group_draws
-from ebmcore.protocols import Block, Chunk, Layout, Reducer, Sampler, Stage
+from ebmcore.protocols import Block, Chunk, Layout, Sampler, Stage
+from ebmcore.reducing import Groups
 from ebmcore.runtime import Runtime
 
 
@@ -33,10 +33,9 @@ class Recorder:
         self._filled = 0
         self._buffers: dict[str, Tensor] = {}
         last = index == len(runtime.job.stages) - 1
-        self._reducers: Mapping[str, Reducer] = runtime.parts.reducers if last else {}
-        self._groups = range(chunk.lo, chunk.hi, layout.grain)
-        self._accumulators = {
-            name: [dict(reducer.start(layout)) for _ in self._groups] for name, reducer in self._reducers.items()
+        self._groups = {
+            name: Groups(reducer, layout, chunk, self._group)
+            for name, reducer in (runtime.parts.reducers if last else {}).items()
         }
 
     def add(self, step: int, state: tuple[Any, ...], info: tuple[Any, ...] | None) -> bool:
@@ -61,16 +60,14 @@ class Recorder:
         """Give the block to reducers and writers; durable on return."""
         arrays = {name: buffer[:, : self._filled].contiguous() for name, buffer in self._buffers.items()}
         block = Block(self._chunk.lo, self._chunk.hi, self._first, self._first + self._filled, arrays)
-        self._reduce(block)
+        for groups in self._groups.values():
+            groups.update(block)
         self._runtime.write(self._index, block)
         self._first, self._filled = block.last, 0
 
     def reduced(self) -> dict[str, dict[str, Tensor]]:
         """Return each reducer's accumulators, those of the chunk's groups stacked on axis 0 in chain order."""
-        return {
-            name: {key: torch.stack([acc[key] for acc in accs]) for key in accs[0]}
-            for name, accs in self._accumulators.items()
-        }
+        return {name: groups.stacked() for name, groups in self._groups.items()}
 
     def _keep(self, name: str, rows: Tensor) -> None:
         if name not in self._buffers:
@@ -78,17 +75,6 @@ class Recorder:
             shape = (self._chunk.hi - self._chunk.lo, self._size, *spec.shape[2:])
             self._buffers[name] = torch.empty(shape, dtype=getattr(torch, spec.dtype))
         self._buffers[name][:, self._filled] = rows
-
-    def _reduce(self, block: Block) -> None:
-        for name, reducer in self._reducers.items():
-            accs = self._accumulators[name]
-            for number, lo in enumerate(self._groups):
-                hi = min(lo + self._layout.grain, block.hi)
-                for first in range(block.first, block.last, self._group):
-                    last = min(first + self._group, block.last)
-                    chains, draws = slice(lo - block.lo, hi - block.lo), slice(first - block.first, last - block.first)
-                    part = {key: value[chains, draws] for key, value in block.arrays.items()}
-                    accs[number] = dict(reducer.update(accs[number], Block(lo, hi, first, last, part)))
 
 
 def _bytes(layout: Layout) -> int:

@@ -25,7 +25,7 @@ from ebmcore.progress import Progress
 from ebmcore.protocols import Chunk, RunInfo
 from ebmcore.result import Result
 from ebmcore.runtime import close_runtime, open_runtime
-from ebmcore.statistics import Reduction
+from ebmcore.reducing import Reduction
 
 
 def sample(
@@ -184,7 +184,9 @@ def execute(prepared: Prepared, *, progress: bool | None) -> Result:
 
 def _run_chunks(prepared: Prepared, info: RunInfo, observers: Observers) -> dict[str, Reduction]:
     job, plan = prepared.job, prepared.plan
-    reductions = {name: Reduction(reducer) for name, reducer in prepared.runtime.parts.reducers.items()}
+    layout = job.layouts[-1]
+    assert layout is not None
+    reductions = {name: Reduction(reducer, layout) for name, reducer in prepared.runtime.parts.reducers.items()}
     receipts = prepared.executor.run(job, plan.chunks, plan.devices)
     try:
         for receipt in receipts:

@@ -1,15 +1,15 @@
-"""Statistics of all draws of a run in one pass: accumulated group by group, merged in chain order."""
+"""Statistics of all draws of a run in one pass, accumulated group by group."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from ebmcore.protocols import Block, Layout, Reducer
+from ebmcore.protocols import Block, Layout
 
 
 @final
@@ -32,19 +32,36 @@ class Moments:
 
     def update(self, acc: Mapping[str, Tensor], block: Block, /) -> dict[str, Tensor]:
         """Take in the draws of one group."""
-        x = block.arrays["draws"].double().flatten(0, 1)
-        mean = x.mean(0)
-        m2 = (x - mean).square_().sum(0)
-        return self.merge(acc, {"count": torch.tensor(float(len(x)), dtype=torch.float64), "mean": mean, "m2": m2})
+        one = Block(*block[:4], {name: value.unsqueeze(0) for name, value in block.arrays.items()})
+        after = self.update_groups({name: value.unsqueeze(0) for name, value in acc.items()}, one)
+        return {name: value.squeeze(0) for name, value in after.items()}
+
+    def update_groups(self, accs: Mapping[str, Tensor], block: Block, /) -> dict[str, Tensor]:
+        """Take in the draws of G groups, each with its accumulator."""
+        x = block.arrays["draws"].double().flatten(1, 2)
+        mean = _total(x) / x.shape[1]
+        m2 = _total((x - mean.unsqueeze(1)).square_())
+        count = torch.full_like(accs["count"], x.shape[1])
+        return _joined(accs, {"count": count, "mean": mean, "m2": m2})
 
     def merge(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], /) -> dict[str, Tensor]:
         """Join two groups, `a` first."""
-        count = a["count"] + b["count"]
-        delta, part = b["mean"] - a["mean"], b["count"] / count
+        return _joined(a, b)
+
+    def merge_groups(self, acc: Mapping[str, Tensor], accs: Mapping[str, Tensor], /) -> dict[str, Tensor]:
+        """Join G groups to `acc` one after the other, in numpy: a quarter of torch's price for arrays of a few numbers."""
+        count, mean, m2 = float(acc["count"]), acc["mean"].numpy(), acc["m2"].numpy()
+        groups = zip(accs["count"].tolist(), accs["mean"].numpy(), accs["m2"].numpy(), strict=True)
+        for count_b, mean_b, m2_b in groups:
+            total = count + count_b
+            delta, part = mean_b - mean, count_b / total
+            mean = mean + delta * part
+            m2 = m2 + m2_b + delta * delta * (count * part)
+            count = total
         return {
-            "count": count,
-            "mean": a["mean"] + delta * part,
-            "m2": a["m2"] + b["m2"] + delta.square_() * (a["count"] * part),
+            "count": torch.tensor(count, dtype=torch.float64),
+            "mean": torch.as_tensor(mean),
+            "m2": torch.as_tensor(m2),
         }
 
     def finish(self, acc: Mapping[str, Tensor], /) -> dict[str, Tensor]:
@@ -52,29 +69,22 @@ class Moments:
         return {"mean": acc["mean"], "sd": (acc["m2"] / (acc["count"] - 1).clamp(min=1)).sqrt()}
 
 
-@final
-class Reduction:
-    """One reducer's left fold over the groups of a run, in chain order, whatever the order of arrival."""
-
-    def __init__(self, reducer: Reducer) -> None:
-        self._reducer = reducer
-        self._acc: Mapping[str, Tensor] | None = None
-        self._next = 0
-        self._waiting: dict[int, tuple[int, Mapping[str, Tensor]]] = {}
-
-    def add(self, lo: int, hi: int, groups: Mapping[str, Tensor]) -> None:
-        """Take in the accumulators of the chains [lo, hi), those of its groups stacked on axis 0."""
-        self._waiting[lo] = (hi, groups)
-        while self._next in self._waiting:
-            self._next, ready = self._waiting.pop(self._next)
-            for acc in _unstack(ready):
-                self._acc = acc if self._acc is None else self._reducer.merge(self._acc, acc)
-
-    def finish(self) -> dict[str, Tensor]:
-        """Return the statistics by name; nothing if no chain came in."""
-        return {} if self._acc is None else dict(self._reducer.finish(self._acc))
+def _joined(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    count = a["count"] + b["count"]
+    delta, part = b["mean"] - a["mean"], b["count"] / count
+    weights = a["count"] * part
+    each = (..., *(None,) * (delta.ndim - count.ndim))
+    return {
+        "count": count,
+        "mean": a["mean"] + delta * part[each],
+        "m2": a["m2"] + b["m2"] + delta * delta * weights[each],
+    }
 
 
-def _unstack(groups: Mapping[str, Tensor]) -> Iterable[dict[str, Tensor]]:
-    for rows in zip(*(stacked.unbind(0) for stacked in groups.values()), strict=True):
-        yield dict(zip(groups, rows, strict=True))
+def _total(x: Tensor) -> Tensor:
+    """Return the sum over axis 1 of `x` [G, m, ...], by halves: its rounding depends on m alone, torch's on G too."""
+    while x.shape[1] > 1:
+        half, odd = divmod(x.shape[1], 2)
+        joined = x[:, :half] + x[:, half : 2 * half]
+        x = torch.cat([joined, x[:, -1:]], 1) if odd else joined
+    return x[:, 0]

@@ -40,7 +40,8 @@ def load_weights(model: Any, path: Path) -> nn.Module:
                 f"`weights` must fit the model's architecture; got '{path}' with {_shape(found.get(name))} for '{name}', "
                 f"where {type(model).__name__} has {_shape(wanted.get(name))}. Check the model's settings."
             )
-    model.load_state_dict(state)
+    # Assigned, not copied: a float64 file keeps its digits for a float64 run.
+    model.load_state_dict(state, assign=True)
     return model
 
 

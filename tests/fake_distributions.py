@@ -70,7 +70,9 @@ class Site:
         folder.mkdir()
         lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
         lines += [f"Requires-Dist: {requirement}" for requirement in requires]
-        _write(folder / ("METADATA" if suffix == "dist-info" else "PKG-INFO"), metadata or "\n".join(lines) + "\n\nText.\n")
+        _write(
+            folder / ("METADATA" if suffix == "dist-info" else "PKG-INFO"), metadata or "\n".join(lines) + "\n\nText.\n"
+        )
         groups = [
             "\n".join([f"[{KINDS[kind]}]", *(f"{entry} = {value}" for entry, value in entries.items())])
             for kind, entries in plugins.items()

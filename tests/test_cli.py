@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import types
@@ -11,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import importlib_metadata
+import numpy as np
 import pytest
 
 import ebmcore.sampling
@@ -280,6 +283,39 @@ def test_warnings_of_ebmcore_are_one_line(job, sampling, capsys):
     sampling.warns = "an observer was left out"
     assert main(["run", str(job), "--quiet"]) == 0
     assert capsys.readouterr().err == "warning: an observer was left out\n"
+
+
+# ------------------------------------------------------------------------- run, the real one
+
+
+def test_a_run_from_file_to_file(job):
+    small = ("--set", "run.chains=256", "--set", "run.shape=[2]", "--set", "run.steps=10")
+    done = process("run", job.name, *small, cwd=job.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("started: 256 chains x 10 steps")
+    assert np.load(job.parent / "runs/doublewell/data/npy/draws.npy").shape == (256, 1, 2)
+    following = done.stdout.splitlines()[-1].removeprefix("next: python ")
+    shown = subprocess.run([sys.executable, *shlex.split(following)], capture_output=True, text=True, cwd=job.parent)
+    assert "256 chains x 10 steps" in shown.stdout
+    again = process("run", job.name, *small, cwd=job.parent)
+    assert (again.returncode, again.stdout, again.stderr.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_a_run_with_130_and_one_line(job):
+    with subprocess.Popen(
+        [*COMMAND, "run", str(job), "--set", "run.shape=[2]", "--set", "run.steps=100_000"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr.readline().startswith("started:")
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "error: stopped by the user; what was committed stays."
+    assert "Traceback" not in err
 
 
 # ---------------------------------------------------------------------------------- plugins

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from ebmcore.errors import PluginError
 from ebmcore.registry.blocking import block
-from ebmcore.registry.discovery import chosen, discover, mark_conflicts
+from ebmcore.registry.discovery import Found, chosen, discover, mark_conflicts
 from ebmcore.registry.loading import Slot, check, load_reference, load_slot
 from ebmcore.registry.records import Built, Loaded, Record
 from ebmcore.registry.references import is_direct, name_fault
@@ -44,8 +44,8 @@ class Registry:
         self._blocked = tuple(blocked)
         self._host_version = host_version
         self._lock = threading.RLock()
-        self._found: dict[tuple[str, str], list[Slot]] | None = None
-        self._distributions: frozenset[str] = frozenset()
+        self._found: Found | None = None
+        self._plugins: dict[tuple[str, str], list[Slot]] | None = None
         self._registered: dict[tuple[str, str], Slot] = {}
 
     def records(self, kind: str | None = None) -> list[Record]:
@@ -156,14 +156,18 @@ class Registry:
         plain = settings.plain(loaded.target, given, subject=subject)
         return Built(made, loaded.record, loaded.digest, plain)
 
-    def _slots(self) -> dict[tuple[str, str], list[Slot]]:
+    def _metadata(self) -> Found:
         if self._found is None:
-            found = discover(self._source, self._host_version)
-            slots: dict[tuple[str, str], list[Slot]] = {}
-            for record in mark_conflicts(block(found.records, self._blocked)):
-                slots.setdefault((record.kind, record.name), []).append(Slot(record))
-            self._found, self._distributions = slots, found.distributions
+            self._found = discover(self._source, self._host_version)
         return self._found
+
+    def _slots(self) -> dict[tuple[str, str], list[Slot]]:
+        if self._plugins is None:
+            slots: dict[tuple[str, str], list[Slot]] = {}
+            for record in mark_conflicts(block(self._metadata().records, self._blocked)):
+                slots.setdefault((record.kind, record.name), []).append(Slot(record))
+            self._plugins = slots
+        return self._plugins
 
     def _slot(self, kind: str, use: str) -> Slot:
         name, at, home = use.partition("@")
@@ -172,7 +176,7 @@ class Registry:
             return self._registered[kind, name]
         if not slots:
             names = {kind: {other.name for other in self.records(kind)} for kind in KINDS}
-            raise PluginError(unknown(kind, name, names, self._distributions))
+            raise PluginError(unknown(kind, name, names, self._metadata().distributions))
         if at:
             here = [slot for slot in slots if canonical(slot.record.distribution or "") == canonical(home)]
             if not here:
@@ -184,8 +188,8 @@ class Registry:
             return here[0]
         candidates = [slot for slot in slots if slot.record.state != "blocked"] or slots
         if len(candidates) > 1 and candidates[0].record.state != "blocked":
-            given = ", ".join(f"{slot.record.distribution} {slot.record.version}" for slot in candidates)
-            ways = " or ".join(chosen(slot.record) for slot in candidates)
+            given = ", ".join(sorted(f"{slot.record.distribution} {slot.record.version}" for slot in candidates))
+            ways = " or ".join(sorted(chosen(slot.record) for slot in candidates))
             raise PluginError(f"{kind} {name!r} must come from one distribution; got it from {given}. Write {ways}.")
         return candidates[0]
 

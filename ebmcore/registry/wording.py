@@ -24,7 +24,9 @@ def unknown(kind: str, name: str, names: Mapping[str, Collection[str]], installe
         names: For each kind the names there are.
         installed: Canonical names of the distributions that are installed.
     """
-    ours = {ours: home for ours, home in FIRST_PARTY.get(kind, {}).items() if home not in installed}
+    ours = {
+        our: home for our, home in FIRST_PARTY.get(kind, {}).items() if home not in installed and our not in names[kind]
+    }
     others = [other for other, there in names.items() if other != kind and name in there]
     close = near(name, {*names[kind], *ours})
     if name in ours:

@@ -1,0 +1,91 @@
+"""Reducers at work: accumulators of a chunk's groups in its worker, and their left fold in the host.
+
+A group is `grain` chains by a fixed number of draws, and groups are merged in chain order: so
+what a reducer gives does not depend on chunks, workers or the order of arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ebmcore.protocols import Block, Chunk, HasGroups, Layout, Reducer
+
+Acc = Mapping[str, Tensor]
+
+
+@final
+class Groups:
+    """One reducer's accumulators of the groups of one chunk."""
+
+    def __init__(self, reducer: Reducer, layout: Layout, chunk: Chunk, draws: int) -> None:
+        """Begin; `draws` is how many draws of a group the reducer is fed at a time."""
+        self._reducer, self._grain, self._draws = reducer, layout.grain, draws
+        self._whole = (chunk.hi - chunk.lo) // layout.grain if isinstance(reducer, HasGroups) else 0
+        start = reducer.start(layout)
+        self._stacked: Acc = {key: torch.stack([value] * self._whole) for key, value in start.items()} if self._whole else {}
+        edge = chunk.lo + self._whole * layout.grain
+        self._single: dict[int, Acc] = {lo: reducer.start(layout) for lo in range(edge, chunk.hi, layout.grain)}
+
+    def update(self, block: Block) -> None:
+        """Take in a block of the chunk."""
+        for first in range(block.first, block.last, self._draws):
+            last = min(first + self._draws, block.last)
+            part = {key: value[:, first - block.first : last - block.first] for key, value in block.arrays.items()}
+            self._update(Block(block.lo, block.hi, first, last, part))
+
+    def stacked(self) -> dict[str, Tensor]:
+        """Return the accumulators, stacked on axis 0 in chain order."""
+        rest = list(self._single.values())
+        if not rest:
+            return dict(self._stacked)
+        single = {key: torch.stack([acc[key] for acc in rest]) for key in rest[0]}
+        return {key: torch.cat([self._stacked[key], value]) for key, value in single.items()} if self._whole else single
+
+    def _update(self, block: Block) -> None:
+        edge = block.lo + self._whole * self._grain
+        if isinstance(self._reducer, HasGroups) and self._whole:
+            parts = {
+                key: value[: edge - block.lo].reshape(self._whole, self._grain, *value.shape[1:])
+                for key, value in block.arrays.items()
+            }
+            whole = Block(block.lo, edge, block.first, block.last, parts)
+            self._stacked = self._reducer.update_groups(self._stacked, whole)
+        for lo, acc in self._single.items():
+            hi = min(lo + self._grain, block.hi)
+            part = {key: value[lo - block.lo : hi - block.lo] for key, value in block.arrays.items()}
+            self._single[lo] = self._reducer.update(acc, Block(lo, hi, block.first, block.last, part))
+
+
+@final
+class Reduction:
+    """One reducer's left fold over the groups of a run, in chain order, whatever the order of arrival."""
+
+    def __init__(self, reducer: Reducer, layout: Layout) -> None:
+        self._reducer = reducer
+        self._acc: Acc = reducer.start(layout)
+        self._next = 0
+        self._waiting: dict[int, tuple[int, Acc]] = {}
+
+    def add(self, lo: int, hi: int, groups: Acc) -> None:
+        """Take in the accumulators of the chains [lo, hi), those of its groups stacked on axis 0."""
+        self._waiting[lo] = (hi, groups)
+        while self._next in self._waiting:
+            self._next, ready = self._waiting.pop(self._next)
+            if isinstance(self._reducer, HasGroups):
+                self._acc = self._reducer.merge_groups(self._acc, ready)
+            else:
+                for acc in _unstack(ready):
+                    self._acc = self._reducer.merge(self._acc, acc)
+
+    def finish(self) -> dict[str, Tensor]:
+        """Return the statistics by name."""
+        return dict(self._reducer.finish(self._acc))
+
+
+def _unstack(groups: Acc) -> Iterator[dict[str, Tensor]]:
+    for rows in zip(*(stacked.unbind(0) for stacked in groups.values()), strict=True):
+        yield dict(zip(groups, rows, strict=True))
