@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ebmcore.errors import SamplerError as SamplerError
     from ebmcore.errors import SettingsError as SettingsError
     from ebmcore.observers import hookimpl as hookimpl
+    from ebmcore.protocols import Stage as Stage
     from ebmcore.registry import load as load
     from ebmcore.registry import register as register
     from ebmcore.registry import use as use
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "run_chunk": "engine",
     "hookimpl": "observers",
+    "Stage": "protocols",
     "load": "registry",
     "register": "registry",
     "use": "registry",
@@ -64,9 +66,7 @@ _HOMES = {
     ),
 }
 
-__all__ = [  # noqa: PLE0604 - the table is the one list of public names
-    *_HOMES
-]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

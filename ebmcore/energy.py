@@ -176,7 +176,7 @@ def place(model: Any, device: torch.device, dtype: torch.dtype, *, own: bool = F
 
 @contextmanager
 def frozen(model: Any) -> Iterator[None]:
-    """Hold back gradients for the weights of an nn.Module, which saves a tenth of a gradient's time, then restore them."""
+    """Hold back gradients for a module's weights, which saves a tenth of a gradient's time, then restore them."""
     held = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
     for parameter in held:
         parameter.requires_grad_(False)

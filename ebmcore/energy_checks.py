@@ -48,7 +48,9 @@ def check_energy(energy: BoundEnergy, x: Tensor, *, gradient: bool) -> None:
     alone = [
         torch.cat(pair)
         for pair in zip(
-            _evaluate(energy.select(head), x[:1], gradient), _evaluate(energy.select(tail), x[1:], gradient), strict=True
+            _evaluate(energy.select(head), x[:1], gradient),
+            _evaluate(energy.select(tail), x[1:], gradient),
+            strict=True,
         )
     ]
     if not _agree(first, alone):
@@ -103,7 +105,8 @@ def _evaluate(energy: BoundEnergy, x: Tensor, gradient: bool) -> list[Tensor]:
 
 def _agree(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(
-        torch.allclose(x, y, rtol=RELATIVE, atol=RELATIVE * _scale(x), equal_nan=True) for x, y in zip(a, b, strict=True)
+        torch.allclose(x, y, rtol=RELATIVE, atol=RELATIVE * _scale(x), equal_nan=True)
+        for x, y in zip(a, b, strict=True)
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebmcore.energy import BoundEnergy
 from ebmcore.errors import NonFiniteError, RunStopped
-from ebmcore.initial import initial_position
+from ebmcore.initial import point_range
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
 from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler
 from ebmcore.recorder import Recorder
@@ -61,7 +61,7 @@ def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
     reduced: dict[str, dict[str, Tensor]] = {}
     with torch.no_grad():
         chains = range(job.first_chain + chunk.lo, job.first_chain + chunk.hi)
-        noise = CounterNoise(
+        begin = CounterNoise(
             runtime.parts.noise,
             job.seed,
             chains,
@@ -69,17 +69,17 @@ def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
             device=energy.device,
             stream=INIT,
             t=0,
-            step=0,
-            steps=0,
+            step=-job.stages[0].warmup,
+            steps=job.stages[0].steps,
         )
-        like = torch.empty((chunk.hi - chunk.lo, *energy.shape), dtype=energy.dtype, device=energy.device)
-        rows = slice(chunk.lo, chunk.hi)
-        position = initial_position(runtime.parts.init, chains, rows, like, energy.support, noise)
+        position = _start(runtime, chunk, energy, begin)
         t = 0
         for index, (stage, sampler) in enumerate(zip(job.stages, runtime.parts.samplers, strict=True)):
+            if index:
+                begin.advance(t, -stage.warmup)
             recorder = Recorder(runtime, index, chunk) if stage.draws else None
             position = advance(
-                energy, sampler, position, noise, t, stage.warmup, stage.steps, recorder=recorder, on_step=report
+                energy, sampler, position, begin, stage.warmup, stage.steps, recorder=recorder, on_step=report
             )
             t += stage.warmup + stage.steps
             if recorder is not None and index == len(job.stages) - 1:
@@ -87,12 +87,20 @@ def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
     return Receipt(chunk, device, time.perf_counter() - started, reduced)
 
 
+def _start(runtime: Runtime, chunk: Chunk, energy: BoundEnergy, begin: CounterNoise) -> Tensor:
+    """Return where a chunk's chains begin; the calls of `begin` go on in the first sampler's init."""
+    start, first = runtime.parts.start, runtime.job.first_chain
+    lo, hi = point_range(chunk.lo, chunk.hi, start.repeat)
+    like = torch.empty((chunk.hi - chunk.lo, *energy.shape), dtype=energy.dtype, device=energy.device)
+    noise = begin.renumber(range(first + lo, first + hi))
+    return start.positions(chunk.lo, chunk.hi, first, like, energy.support, noise)
+
+
 def advance(
     energy: BoundEnergy,
     sampler: Sampler[Any],
     position: Tensor,
     begin: CounterNoise,
-    t: int,
     warmup: int,
     steps: int,
     *,
@@ -105,15 +113,14 @@ def advance(
         energy: The energy of these chains.
         sampler: The stage's sampler.
         position: Where they are [n, *shape]; it may be overwritten.
-        begin: Their noise in the init stream.
-        t: Index of the stage's first step since the chains began.
+        begin: Their noise in the init stream, at the stage's first step.
         warmup: Steps before the first that counts.
         steps: Steps that count.
         recorder: Keeps draws.
         on_step: Called after every step, warmup included.
     """
     begin.steps = steps
-    begin.advance(t, -warmup)
+    t = begin.t
     kernel = _Kernel(energy, sampler, begin, t + warmup)
     state = kernel.init(position, begin)
     checked, since = map_state(Tensor.clone, state), -warmup
@@ -163,7 +170,7 @@ def _finite(x: Tensor) -> bool:
 
 
 def _blame(kernel: _Kernel, state: State, step: int) -> NoReturn:
-    """Take the steps since the last look again: the same noise gives the same fault, and its chain and step are named."""
+    """Take the steps since the last look again: the same noise gives the same fault, now named by chain and step."""
     first = step
     while _finite(state[0]):
         state, _ = kernel.step(step, state)

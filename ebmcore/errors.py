@@ -27,11 +27,11 @@ class PluginError(InputError):
     """A plugin that was asked for cannot be had: unknown, blocked, incompatible, in conflict or broken."""
 
 
-class EnergyError(EbmcoreError, ValueError):
+class EnergyError(InputError):
     """An energy breaks its contract: wrong shape, no gradient, chains that influence each other."""
 
 
-class SamplerError(EbmcoreError, ValueError):
+class SamplerError(InputError):
     """A sampler breaks its contract: wrong state, wrong shape, wrong dtype."""
 
 

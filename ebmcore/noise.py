@@ -147,6 +147,10 @@ class CounterNoise:
             return self._view(range(chains.start * k, chains.stop * k))
         return self._view((self._ids().unsqueeze(1) * k + torch.arange(k, device=self._device)).view(-1))
 
+    def renumber(self, chains: range, /) -> CounterNoise:
+        """Return the noise of other chains at the same step; calls are counted together."""
+        return self._view(chains)
+
     def fork(self, stream: int, /) -> CounterNoise:
         """Return the noise of the same chains and step in another stream, which counts calls and advances by itself."""
         noise = self._view(self._chains)

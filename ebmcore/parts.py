@@ -9,12 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
+from ebmcore.arrays import load_array
 from ebmcore.errors import InputError
+from ebmcore.initial import Start, build_start
 from ebmcore.protocols import JobSpec, Reducer, Sampler, Writer
 from ebmcore.registry import Record, Registry
 from ebmcore.registry.validation import validate
 from ebmcore.registry.wording import Refusal
 from ebmcore.settings import check_instance
+from ebmcore.stored import name_of
 from ebmcore.weights import load_weights
 
 
@@ -27,7 +30,7 @@ class Parts:
     writers: Mapping[str, Writer]
     reducers: Mapping[str, Reducer]
     noise: Any
-    init: Any
+    start: Start
     condition: Mapping[str, Tensor]
     shared: Mapping[str, Tensor]
     records: tuple[Mapping[str, Any], ...]
@@ -97,7 +100,9 @@ def build_parts(job: JobSpec, live: Mapping[str, Any], registry: Registry) -> Pa
         records.append(record)
         return made
 
-    def tensor(table: Mapping[str, Any]) -> Tensor:
+    def tensor(name: str, table: Mapping[str, Any]) -> Tensor:
+        if "path" in table:
+            return load_array(Path(job.base) / table["path"], what=f"`{name}`")
         made: Tensor = build_part("tensor", table, live, registry, Path(job.base))[0]
         return made
 
@@ -107,17 +112,11 @@ def build_parts(job: JobSpec, live: Mapping[str, Any], registry: Registry) -> Pa
         writers={name_of(table): part("writer", table) for table in job.writers},
         reducers={name_of(table): part("reducer", table) for table in job.reducers},
         noise=part("noise", {"use": job.noise}),
-        init=job.init["law"] if "law" in job.init else part("init", job.init),
-        condition={name: tensor(table) for name, table in job.condition.items()},
-        shared={name: tensor(table) for name, table in job.shared.items()},
+        start=build_start(job.init, live.get(job.init.get("live", "")), Path(job.base)),
+        condition={name: tensor(f"condition.{name}", table) for name, table in job.condition.items()},
+        shared={name: tensor(f"shared.{name}", table) for name, table in job.shared.items()},
         records=tuple(records),
     )
-
-
-def name_of(table: Mapping[str, Any]) -> str:
-    """Return the name of a writer or reducer within its run: its `name`, else what it uses without decoration."""
-    used = str(table.get("use", table.get("of")))
-    return str(table.get("name", used.split("@")[0].rsplit(":")[-1].rsplit(".")[-1]))
 
 
 def _check_object(kind: str, value: Any, what: str) -> None:

@@ -57,7 +57,7 @@ class Plan:
 
 
 def grain_of(ensemble_sizes: Iterable[int], aligns: Iterable[int]) -> int:
-    """Return the least common multiple of `ALIGN`, the samplers' ensemble sizes and the writers' alignments, in chains."""
+    """Return the least common multiple of `ALIGN`, ensemble sizes and writers' alignments, in chains."""
     return math.lcm(ALIGN, *ensemble_sizes, *aligns)
 
 
@@ -79,7 +79,7 @@ def make_plan(
         grain: Chains that chunk bounds are multiples of.
         workers: Chunks in flight at once.
         devices: One label a worker.
-        chunk_size: Chains a chunk, rounded up to the grain; None for the rule: chains / workers, capped by a byte budget.
+        chunk_size: Chains a chunk, rounded up to the grain; None for chains / workers, capped by a byte budget.
         position_bytes: Bytes of one position.
 
     Raises:

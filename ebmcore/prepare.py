@@ -15,14 +15,15 @@ from torch import Tensor
 from ebmcore import rundir
 from ebmcore.devices import resolve_devices
 from ebmcore.errors import InputError
-from ebmcore.initial import check_init
+from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
-from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table, name_of
+from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
 from ebmcore.probe import probe
 from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, JobSpec, Stage
 from ebmcore.registry import Registry, default
 from ebmcore.runtime import Runtime
+from ebmcore.stored import name_of
 
 PRECISIONS = ("float32", "float64")
 MEMORY, DISK = "memory", "npy"
@@ -67,8 +68,8 @@ class Request:
     chunk_size: int | str
     precision: str
     noise: str
-    condition: Mapping[str, Tensor] | None
-    shared: Mapping[str, Tensor] | None
+    condition: Mapping[str, Any] | None
+    shared: Mapping[str, Any] | None
     writers: Any
     reducers: Any
     observers: Any
@@ -110,7 +111,7 @@ def prepare(request: Request) -> Prepared:
         chains=0,
         first_chain=0,
         shape=(),
-        init=_init(request.init, live),
+        init=init_table(request.init, live, live_table),
         temperature=check_temperature(request.temperature),
         seed=secrets.randbits(63) if request.seed is None else check_seed(request.seed),
         precision=request.precision,
@@ -135,7 +136,7 @@ def prepare(request: Request) -> Prepared:
         runtime.energy(plan.devices[0]),
         job.stages,
         parts.samplers,
-        init=parts.init,
+        start=parts.start,
         backend=parts.noise,
         seed=job.seed,
         chains=chains,
@@ -148,7 +149,6 @@ def prepare(request: Request) -> Prepared:
 def _check_scalars(request: Request) -> None:
     if request.precision not in PRECISIONS:
         raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}; got {request.precision!r}. Choose one.")
-    check_init(request.init)
 
 
 def check_temperature(temperature: float) -> float:
@@ -175,22 +175,46 @@ def whole(name: str, value: Any, least: int) -> int:
     """
     integral = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
     if not integral or value < least:
-        raise InputError(f"`{name}` must be a whole number >= {least}; got {value!r}. Give one such as {max(least, 1000)}.")
+        raise InputError(
+            f"`{name}` must be a whole number >= {least}; got {value!r}. Give one such as {max(least, 1000)}."
+        )
     return int(value)
 
 
 def _stages(request: Request, live: dict[str, Any]) -> tuple[Stage, ...]:
-    if request.steps is None:
-        raise InputError("`steps` must be set; got nothing. Say how many transitions each chain makes, such as steps=1000.")
-    steps, warmup = whole("steps", request.steps, 1), whole("warmup", request.warmup, 0)
-    draws = whole("draws", request.draws, 1)
-    if draws > steps or steps % draws:
+    if not isinstance(request.sampler, list | tuple):
+        if request.steps is None:
+            raise InputError(
+                "`steps` must be set; got nothing. Say how many transitions each chain makes, such as steps=1000."
+            )
+        return (_stage(Stage(request.sampler, request.steps, request.draws, request.warmup), "sampler", 1, live),)
+    if (request.steps, request.draws, request.warmup) != (None, 1, 0):
+        raise InputError(
+            "`steps`, `draws` and `warmup` must be left out beside a list of stages; got some of them. "
+            "Give them to each ebm.Stage."
+        )
+    stages = request.sampler
+    for stage in stages:
+        if not isinstance(stage, Stage):
+            raise InputError(
+                f"a list in place of a sampler must hold stages; got {type(stage).__name__}. Use ebm.Stage(...)."
+            )
+    if not stages:
+        raise InputError("a list of stages must have at least one; got none. Add an ebm.Stage(...).")
+    last = len(stages) - 1
+    return tuple(_stage(stage, f"stage {i} sampler", int(i == last), live) for i, stage in enumerate(stages))
+
+
+def _stage(stage: Stage, what: str, least_draws: int, live: dict[str, Any]) -> Stage:
+    steps, warmup = whole("steps", stage.steps, 1), whole("warmup", stage.warmup, 0)
+    draws = whole("draws", stage.draws, least_draws)
+    if draws and (draws > steps or steps % draws):
         fit = max(d for d in range(1, min(draws, steps) + 1) if steps % d == 0)
         raise InputError(
             f"`draws` must divide `steps`, so that draws are evenly spaced; got draws={draws}, steps={steps}. "
             f"Take draws={fit}, or steps={draws * max(1, round(steps / draws))}."
         )
-    return (Stage(as_table("sampler", request.sampler, "sampler", live), steps, draws, warmup),)
+    return Stage(as_table("sampler", stage.sampler, what, live), steps, draws, warmup)
 
 
 def _tables(kind: str, values: Any, live: dict[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -202,23 +226,23 @@ def _check_names(kind: str, tables: Sequence[Mapping[str, Any]]) -> None:
     names = [name_of(table) for table in tables]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one.")
+            raise InputError(
+                f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one."
+            )
         if "/" in name or name.startswith(".") or not name:
             raise InputError(f"a {kind}'s name must be usable as a folder; got '{name}'. Use letters, digits, - and _.")
 
 
-def _init(init: Any, live: dict[str, Any]) -> Mapping[str, Any]:
-    if isinstance(init, str):
-        return {"law": init}
-    live["init"] = init
-    return live_table("init", init)
-
-
-def _tensors(what: str, tensors: Mapping[str, Tensor] | None, live: dict[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _tensors(what: str, tensors: Mapping[str, Any] | None, live: dict[str, Any]) -> dict[str, Mapping[str, Any]]:
     tables: dict[str, Mapping[str, Any]] = {}
     for name, value in (tensors or {}).items():
+        if isinstance(value, str | Path):
+            tables[name] = {"path": str(value)}
+            continue
         if not isinstance(value, Tensor):
-            raise InputError(f"`{what}` must map names to tensors; got {type(value).__name__} for '{name}'. Make it a tensor.")
+            raise InputError(
+                f"`{what}` must map names to tensors or paths; got {type(value).__name__} for '{name}'. Mend it."
+            )
         live[f"{what} {name}"] = value
         tables[name] = live_table(f"{what} {name}", value)
     return tables
@@ -230,11 +254,11 @@ def _shape(request: Request, parts: Parts) -> tuple[int, ...]:
         extents = [request.shape] if isinstance(request.shape, int | float) else list(request.shape)
         asked = tuple(whole("shape", extent, 1) for extent in extents)
     known = tuple(parts.model.shape) if isinstance(parts.model, HasShape) else None
-    begun = tuple(parts.init.shape[1:]) if isinstance(parts.init, Tensor) else None
+    begun = None if parts.start.points is None else tuple(parts.start.points.shape[1:])
     shape = next((each for each in (asked, known, begun) if each is not None), None)
     if shape is None:
         raise InputError(
-            "`shape` must be known; got none from the energy, `init` or you. Give the shape of one position, such as shape=(2,)."
+            "`shape` must be known; got none from the energy, `init` or you. Give one position's, such as (2,)."
         )
     for source, other in (("the energy", known), ("`init`", begun)):
         if other is not None and other != shape:
@@ -243,14 +267,20 @@ def _shape(request: Request, parts: Parts) -> tuple[int, ...]:
 
 
 def _chains(request: Request, parts: Parts) -> int:
-    begun = len(parts.init) if isinstance(parts.init, Tensor) and parts.init.ndim else None
+    points, repeat = parts.start.points, parts.start.repeat
+    begun = None if points is None or points.ndim == 0 else len(points) * repeat
     if request.chains is None:
         if begun is None:
             raise InputError("`chains` must be set; got nothing. Say how many chains to run, such as chains=10_000.")
         return whole("chains", begun, 1)
     chains = whole("chains", request.chains, 1)
     if begun is not None and begun != chains:
-        raise InputError(f"`init` must have one row a chain, here {chains}; got {begun}. Leave `chains` out, or fit it.")
+        raise InputError(
+            f"`init` must have one row a chain, here {chains}; got {begun}. Leave `chains` out, or fit it."
+        )
+    if chains % repeat:
+        fit = repeat * max(1, round(chains / repeat))
+        raise InputError(f"`chains` must be a multiple of `repeat` of `init`, {repeat}; got {chains}. Take {fit}.")
     return chains
 
 
@@ -268,7 +298,9 @@ def _ensembles(chains: int, parts: Parts) -> list[int]:
     for size in sizes:
         if chains % size:
             fit = size * max(1, round(chains / size))
-            raise InputError(f"`chains` must be a multiple of the sampler's ensemble_size {size}; got {chains}. Take {fit}.")
+            raise InputError(
+                f"`chains` must be a multiple of the sampler's ensemble_size {size}; got {chains}. Take {fit}."
+            )
     return sizes
 
 

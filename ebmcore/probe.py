@@ -16,9 +16,19 @@ from ebmcore.energy import BoundEnergy, has_value
 from ebmcore.energy_checks import check_energy, check_model
 from ebmcore.errors import InputError, SamplerError
 from ebmcore.folding import folds
-from ebmcore.initial import initial_position
+from ebmcore.initial import Start, point_range
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
-from ebmcore.protocols import ArraySpec, HasEnsembleSize, HasKeep, HasMinibatch, HasNeeds, HasSamplerSupport, Layout, Sampler, Stage
+from ebmcore.protocols import (
+    ArraySpec,
+    HasEnsembleSize,
+    HasKeep,
+    HasMinibatch,
+    HasNeeds,
+    HasSamplerSupport,
+    Layout,
+    Sampler,
+    Stage,
+)
 from ebmcore.states import check_info, check_state, numpy_name
 
 BOTH = frozenset({"value", "gradient"})
@@ -36,7 +46,7 @@ def check_pair(energy: BoundEnergy, sampler: Sampler[Any]) -> None:
     supports = sampler.support if isinstance(sampler, HasSamplerSupport) else frozenset({"real"})
     if energy.support not in supports:
         raise InputError(
-            f"sampler {name} must be given an energy with support {' or '.join(sorted(supports))}; got {energy.support}. "
+            f"sampler {name} must have an energy with support {' or '.join(sorted(supports))}; got {energy.support}. "
             "Choose a sampler for that support."
         )
     if "value" in needs(sampler) and not has_value(energy.model):
@@ -56,7 +66,7 @@ def probe(
     stages: Sequence[Stage],
     samplers: Sequence[Sampler[Any]],
     *,
-    init: Any,
+    start: Start,
     backend: Any,
     seed: int,
     chains: int,
@@ -68,7 +78,7 @@ def probe(
         energy: The energy of all chains.
         stages: The run's stages.
         samplers: One a stage.
-        init: As given to the run.
+        start: Where the chains begin.
         backend: The noise backend.
         seed: The run's seed.
         chains: Number of chains of the run.
@@ -79,12 +89,13 @@ def probe(
         SamplerError: A sampler breaks its contract.
         InputError: Sampler and energy do not fit each other.
     """
-    begun = range(min(chains, _rows(samplers, energy.shape)))
+    n = min(chains, _rows(samplers, energy.shape))
+    points = range(*point_range(0, n, start.repeat))
     noise = CounterNoise(
-        backend, seed, begun, dtype=energy.dtype, device=energy.device, stream=INIT, t=0, step=0, steps=0
+        backend, seed, points, dtype=energy.dtype, device=energy.device, stream=INIT, t=0, step=0, steps=0
     )
-    like = torch.empty((len(begun), *energy.shape), dtype=energy.dtype, device=energy.device)
-    position = initial_position(init, begun, slice(0, len(begun)), like, energy.support, noise)
+    like = torch.empty((n, *energy.shape), dtype=energy.dtype, device=energy.device)
+    position = start.positions(0, n, 0, like, energy.support, noise)
     layouts: list[Layout | None] = []
     for stage, sampler in zip(stages, samplers, strict=True):
         state, info = check_first_step(energy, sampler, position, backend)

@@ -41,7 +41,7 @@ and one line in its distribution's pyproject.toml:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -69,7 +69,7 @@ class HasGradient(Protocol):
 
 
 EnergyLike = Callable[..., "Tensor"] | HasGradient
-"""What a user may pass as an energy: any callable or nn.Module, [n, *shape] -> [n], or an object with `gradient` alone."""
+"""What a user may pass as an energy: a callable or nn.Module, [n, *shape] -> [n], or an object with a `gradient`."""
 
 
 @runtime_checkable
@@ -91,7 +91,7 @@ class HasShape(Protocol):
 
 @runtime_checkable
 class HasSupport(Protocol):
-    """An energy that does not live on the reals: `"binary"` (floats 0/1) or `"categorical"` (one-hot floats, classes last)."""
+    """An energy off the reals: `"binary"` (floats 0/1) or `"categorical"` (one-hot floats, classes last)."""
 
     @property
     def support(self) -> Support: ...
@@ -170,7 +170,7 @@ class Sampler(Protocol[S]):
         ...
 
     def step(self, energy: EnergyFunction, state: S, noise: Noise, /) -> tuple[S, tuple[Any, ...] | None]:
-        """Advance every chain by one transition; return the new state and a NamedTuple of per-chain statistics, or None.
+        """Advance every chain by one transition; return the state and a NamedTuple of per-chain statistics, or None.
 
         Statistics are tensors [n] under ArviZ's names (`acceptance_rate`, `diverging`, `lp`,
         `energy` is the Hamiltonian, `potential` is U).
@@ -293,11 +293,11 @@ class Noise(Protocol):
         ...
 
     def select(self, index: Tensor, /) -> Noise:
-        """Return the noise of the chains in rows `index` [m]; a repeated row repeats its noise. Calls are counted together."""
+        """Return the noise of the chains in rows `index` [m]; a repeated row repeats it. Calls are counted together."""
         ...
 
     def expand(self, k: int, /) -> Noise:
-        """Return noise for k replicas a chain: row c*k + j (as `repeat_interleave` lays them out). Calls are counted together."""
+        """Return noise for k replicas a chain, in rows c*k + j, as `repeat_interleave`. Calls are counted together."""
         ...
 
 
@@ -333,7 +333,7 @@ class GradientBackend(Protocol):
     def build(
         self, energy: EnergyLike, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, /
     ) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
-        """Return x [n, *shape] -> (U [n], dU/dx [n, *shape]), or None: not an energy that this backend can prove it handles."""
+        """Return x [n, *shape] -> (U [n], dU/dx [n, *shape]), or None: not an energy that it can prove it handles."""
         ...
 
 
@@ -414,7 +414,7 @@ class Writer(Protocol):
     """May several workers write disjoint blocks at once, each through a sink of its own?"""
 
     def prepare(self, path: Path, layout: Layout, committed: Sequence[Span], /) -> None:
-        """Create what the run writes into under the existing folder `path`, or drop what was not committed. Once, in the host."""
+        """Create what the run writes to under the folder `path`, or drop what is not committed. Once, in the host."""
         ...
 
     def open(self, path: Path, layout: Layout, /) -> Sink: ...
@@ -509,7 +509,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a run: `steps` transitions of one sampler after `warmup`, of which `draws` are kept, evenly spaced."""
+    """One part of a run: `steps` transitions of a sampler after `warmup`, of which `draws` are kept, evenly spaced."""
 
     sampler: Any
     """A sampler, a name, or a mapping as in a run file; in a `JobSpec` always a mapping."""
@@ -627,9 +627,7 @@ class Receipt:
 class Executor(Protocol):
     """Plugin kind `executor`: a frozen dataclass with settings (`workers`, ...), which brings chunks to workers."""
 
-    def run(
-        self, job: JobSpec, chunks: Sequence[Chunk], devices: Sequence[str], /
-    ) -> Generator[Receipt, None, None]:
+    def run(self, job: JobSpec, chunks: Sequence[Chunk], devices: Sequence[str], /) -> Generator[Receipt, None, None]:
         """Call `ebmcore.run_chunk(job, chunk, device)` once for every chunk; yield the receipts in any order.
 
         Closing the generator stops the workers and waits for them.

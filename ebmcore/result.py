@@ -11,46 +11,35 @@ from torch import Tensor
 
 from ebmcore import rundir
 from ebmcore.errors import InputError
-from ebmcore.parts import build_part, name_of
-from ebmcore.protocols import HasRead, JobSpec, Layout, Writer
-from ebmcore.registry import default
-from ebmcore.runtime import data_folder
+from ebmcore.protocols import JobSpec, Layout, Writer
+from ebmcore.stored import layout_of, read_array, readers
 
 if TYPE_CHECKING:
     import xarray
 
 
 @final
-class Result:
-    """The draws of a run, its statistics, and what repeats it.
+class StageDraws:
+    """What one stage of a run kept; arrays are read when they are touched, from the first writer that reads.
 
     Attributes:
-        path: The run directory, or None for a run in memory.
-        seed: The seed that repeats the run.
-        reduced: For each reducer of the run its statistics.
-        provenance: Versions, plan and plugins of the run, as its manifest has them.
+        sampler: The table of the stage's sampler.
+        steps: Its transitions a chain, after its warmup.
     """
 
-    def __init__(
-        self,
-        job: JobSpec,
-        writers: Mapping[str, Writer],
-        summary: Mapping[str, Any],
-        provenance: Mapping[str, Any],
-        reduced: Mapping[str, Mapping[str, Tensor]],
-    ) -> None:
-        self.path = None if job.path is None else Path(job.path)
-        self.seed = job.seed
-        self.reduced = reduced
-        self.provenance = provenance
-        self._job, self._writers, self._summary = job, writers, summary
+    def __init__(self, job: JobSpec, index: int, writers: Mapping[str, Writer]) -> None:
+        self.sampler = job.stages[index].sampler
+        self.steps = job.stages[index].steps
+        self._job, self._index, self._writers = job, index, writers
 
     @property
     def layout(self) -> Layout:
-        """What the run stored."""
-        layout = self._job.layouts[-1]
-        assert layout is not None
-        return layout
+        """What the stage stored.
+
+        Raises:
+            InputError: It kept no draw.
+        """
+        return layout_of(self._job, self._index)
 
     @property
     def draws(self) -> Tensor:
@@ -68,34 +57,80 @@ class Result:
         return _Arrays(self, "stats.")
 
     def read(self, name: str, chains: slice = slice(None)) -> Tensor:
-        """Return array `name` (`draws`, `stats.NAME`, `state.NAME`) of some chains, from the first writer that reads.
+        """Return array `name` (`draws`, `stats.NAME`, `state.NAME`) of some chains.
 
         Args:
-            name: One of the run's arrays.
+            name: One of the stage's arrays.
             chains: Which chains, step 1.
 
         Raises:
             InputError: No such array, a step, or no writer of the run can be read.
         """
-        if name not in self.layout.arrays:
-            raise InputError(f"a run's array must be one of {', '.join(self.layout.arrays)}; got '{name}'. Choose one.")
-        if chains.step not in (None, 1):
-            raise InputError(f"`chains` must be a slice of step 1; got step {chains.step}. Slice the result instead.")
-        for writer_name, writer in self._writers.items():
-            if isinstance(writer, HasRead):
-                folder = data_folder(self._job, writer_name, len(self._job.stages) - 1)
-                array = writer.read(folder, self.layout, name, chains)
-                return torch.from_numpy(array if array.flags.writeable else array.copy())
-        raise InputError(
-            f"a run must have a writer that can be read; got {', '.join(self._writers) or 'none'}. Add npy to its writers."
-        )
+        return read_array(self._job, self._index, self._writers, name, chains)
+
+    def __repr__(self) -> str:
+        layout = self._job.layouts[self._index]
+        kept = "no draws" if layout is None else f"draws {list(layout.arrays['draws'].shape)}"
+        return f"stage {self._index}: {self.steps} steps, {kept}"
+
+
+@final
+class Result:
+    """The draws of a run, its statistics, and what repeats it; `draws`, `final`, `stats`, `read` are its last stage's.
+
+    Attributes:
+        path: The run directory, or None for a run in memory.
+        seed: The seed that repeats the run.
+        stages: What each stage kept.
+        reduced: For each reducer of the run its statistics.
+        provenance: Versions, plan and plugins of the run, as its manifest has them.
+    """
+
+    def __init__(
+        self,
+        job: JobSpec,
+        writers: Mapping[str, Writer],
+        summary: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        reduced: Mapping[str, Mapping[str, Tensor]],
+    ) -> None:
+        self.path = None if job.path is None else Path(job.path)
+        self.seed = job.seed
+        self.stages = tuple(StageDraws(job, index, writers) for index in range(len(job.stages)))
+        self.reduced = reduced
+        self.provenance = provenance
+        self._summary = summary
+
+    @property
+    def layout(self) -> Layout:
+        """What the last stage stored."""
+        return self.stages[-1].layout
+
+    @property
+    def draws(self) -> Tensor:
+        """All draws [chains, draws, *shape], on the CPU."""
+        return self.stages[-1].draws
+
+    @property
+    def final(self) -> Tensor:
+        """The last draw of every chain [chains, *shape], on the CPU."""
+        return self.stages[-1].final
+
+    @property
+    def stats(self) -> Mapping[str, Tensor]:
+        """The sampler's statistics by name, each [chains, draws], read when touched."""
+        return self.stages[-1].stats
+
+    def read(self, name: str, chains: slice = slice(None)) -> Tensor:
+        """Return array `name` (`draws`, `stats.NAME`, `state.NAME`) of some chains; see `StageDraws.read`."""
+        return self.stages[-1].read(name, chains)
 
     def summary(self) -> dict[str, Any]:
         """Return what ran and its mean and sd a coordinate, as plain values; `summary.json` holds the same."""
         return dict(self._summary)
 
     def to_datatree(self) -> xarray.DataTree:
-        """Return the run under ArviZ's schema: groups `posterior` and `sample_stats`, with the run's settings as attributes.
+        """Return the run under ArviZ's schema: groups `posterior` and `sample_stats`, its settings as attributes.
 
         Dimensions are `chain` and `draw`; for a run that keeps one draw a chain, `sample`, which ArviZ takes
         for draws of a single chain.
@@ -108,14 +143,15 @@ class Result:
         return to_datatree(self)
 
     def __repr__(self) -> str:
-        layout, stage = self.layout, self._job.stages[-1]
+        layout, steps = self.layout, self.stages[-1].steps
         kept = "the last draw" if layout.draws == 1 else f"{layout.draws} draws"
         shape = list(layout.arrays["draws"].shape)
         where = "in memory" if self.path is None else f"in {self.path}"
-        hint = " (draws=steps keeps all)" if layout.draws < stage.steps else ""
+        hint = " (draws=steps keeps all)" if layout.draws < steps else ""
+        before = f" after {len(self.stages) - 1} stages" if len(self.stages) > 2 else " after 1 stage"
         return (
-            f"Result: {layout.chains} chains x {stage.steps} steps, kept {kept} of each{hint}, draws {shape} {where}; "
-            f"seed={self.seed} repeats it"
+            f"Result: {layout.chains} chains x {steps} steps{before if len(self.stages) > 1 else ''}, "
+            f"kept {kept} of each{hint}, draws {shape} {where}; seed={self.seed} repeats it"
         )
 
 
@@ -123,7 +159,7 @@ class Result:
 class _Arrays(Mapping[str, Tensor]):
     """The arrays of a result whose names begin with a prefix."""
 
-    def __init__(self, result: Result, prefix: str) -> None:
+    def __init__(self, result: StageDraws, prefix: str) -> None:
         self._result, self._prefix = result, prefix
 
     def __getitem__(self, name: str) -> Tensor:
@@ -158,14 +194,4 @@ def open_run(path: str | Path) -> Result:
         reducer: {key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()}
         for reducer, values in summary.get("reduced", {}).items()
     }
-    return Result(job, _readers(job), summary, manifest, reduced)
-
-
-def _readers(job: JobSpec) -> dict[str, Writer]:
-    """Build a run's writers from its manifest: an installed name alone, for a file that a manifest names is not ours to run."""
-    writers = {}
-    for table in job.writers:
-        use = str(table.get("use", ""))
-        if use and ":" not in use and not use.endswith(".py"):
-            writers[name_of(table)] = build_part("writer", table, {}, default(), Path(job.base))[0]
-    return writers
+    return Result(job, readers(job), summary, manifest, reduced)

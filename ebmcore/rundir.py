@@ -1,4 +1,4 @@
-"""The run directory: what ran (`run.toml`, `manifest.json`), what is done (`commits.jsonl`), what came out (`data/`, `summary.json`).
+"""The run directory: `run.toml`, `manifest.json` (what ran), `commits.jsonl` (what is done), `data/`, `summary.json`.
 
 All of it is text or a documented array format; nothing in it is ever executed.
 """
@@ -36,10 +36,12 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if not path.exists() or not any(path.iterdir()):
         return
     if not (path / MANIFEST).is_file():
-        raise InputError(f"`out` must be new or empty, or an older run; got '{path}', which holds other files. Choose another.")
+        raise InputError(
+            f"`out` must be new or empty, or an older run; got '{path}', which holds other files. Choose another."
+        )
     if not overwrite:
         raise InputError(
-            f"`out` must not exist yet; got '{path}', which holds a run. Choose another place, or overwrite it (--overwrite)."
+            f"`out` must not exist yet; got '{path}', which holds a run. Choose another, or overwrite it (--overwrite)."
         )
 
 
@@ -87,7 +89,9 @@ def read(path: Path) -> tuple[JobSpec, dict[str, Any], dict[str, Any] | None]:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"a run must have a {MANIFEST}; got '{path}', which has none. Check the path.") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the {MANIFEST} of '{path}' must be readable; got {error!r}. Restore it from a copy.") from error
+        raise InputError(
+            f"the {MANIFEST} of '{path}' must be readable; got {error!r}. Restore it from a copy."
+        ) from error
     return job, manifest, summary
 
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
+from torch import Tensor
 
 from ebmcore.devices import torch_device
 from ebmcore.energy import BoundEnergy, place
 from ebmcore.parts import Parts, build_parts
 from ebmcore.protocols import Block, Chunk, JobSpec, Sink, Writer
 from ebmcore.registry import default
-
-NO_FOLDER = Path("/dev/null")
-"""Where a run in memory sends a writer that wants files: nothing can be made there."""
+from ebmcore.stored import data_folder
 
 
 @final
@@ -59,8 +57,8 @@ class Runtime:
                     dtype=dtype,
                     device=actual,
                     temperature=self.job.temperature,
-                    condition=self.parts.condition,
-                    shared={name: value.to(actual) for name, value in self.parts.shared.items()},
+                    condition={name: _settled(value, dtype) for name, value in self.parts.condition.items()},
+                    shared={name: _settled(value, dtype).to(actual) for name, value in self.parts.shared.items()},
                 )
             return self._energies[device]
 
@@ -72,10 +70,6 @@ class Runtime:
             else:
                 with self._feeding:
                     self._sink(name, writer, stage, 0).write(block)
-
-    def folder(self, name: str, stage: int) -> Path:
-        """Return where a writer keeps a stage's arrays; stages before the last have folders of their own."""
-        return data_folder(self.job, name, stage)
 
     def close(self) -> None:
         """Close every sink."""
@@ -90,14 +84,13 @@ class Runtime:
             if key not in self._sinks:
                 layout = self.job.layouts[stage]
                 assert layout is not None
-                self._sinks[key] = writer.open(self.folder(name, stage), layout)
+                self._sinks[key] = writer.open(data_folder(self.job, name, stage), layout)
             return self._sinks[key]
 
 
-def data_folder(job: JobSpec, name: str, stage: int) -> Path:
-    """Return the folder of one writer's arrays of one stage; stages before the last have folders of their own."""
-    folder = (NO_FOLDER if job.path is None else Path(job.path)) / "data" / name
-    return folder if stage == len(job.stages) - 1 else folder / str(stage)
+def _settled(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a condition in the run's precision; integers (labels) stay what they are."""
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 _open: dict[str, Runtime] = {}

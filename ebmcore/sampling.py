@@ -23,9 +23,10 @@ from ebmcore.observers import Observers
 from ebmcore.prepare import SUMMARY, Prepared, Request, prepare
 from ebmcore.progress import Progress
 from ebmcore.protocols import Chunk, RunInfo
+from ebmcore.reducing import Reduction
 from ebmcore.result import Result
 from ebmcore.runtime import close_runtime, open_runtime
-from ebmcore.reducing import Reduction
+from ebmcore.stored import data_folder
 
 
 def sample(
@@ -45,8 +46,8 @@ def sample(
     chunk_size: int | str = "auto",
     precision: str = "float32",
     noise: str = "auto",
-    condition: Mapping[str, Tensor] | None = None,
-    shared: Mapping[str, Tensor] | None = None,
+    condition: Mapping[str, Tensor | str | Path] | None = None,
+    shared: Mapping[str, Tensor | str | Path] | None = None,
     writers: Any = (),
     reducers: Any = (),
     observers: Any = (),
@@ -63,11 +64,14 @@ def sample(
     Args:
         energy: U: a function or nn.Module [n, *shape] -> [n], an object with `gradient` alone, a model's name, or a
             table such as `ebm.use("double_well")`.
-        sampler: A sampler, its name, or a table such as `ebm.use("ula", step_size=0.01)`.
+        sampler: A sampler, its name, or a table such as `ebm.use("ula", step_size=0.01)`; or a list of
+            `ebm.Stage`, which the same chains go through one after the other, each with its own `steps` and `draws`.
         chains: Number of chains; by default those of an `init` tensor.
         shape: Shape of one position; by default the energy's, else that of an `init` tensor.
-        init: A tensor [chains, *shape]; `"normal"`; `"uniform"` on [-1, 1); a function (chain ids, noise) -> positions;
-            or `"auto"`: normal on the reals, uniform states on a discrete support.
+        init: A tensor [chains, *shape]; `"normal"`; `"uniform"` on [-1, 1); `"auto"`: normal on the reals, uniform
+            states on a discrete support; a function (chain ids, noise) -> positions, or a reference to one
+            (`"module:function"`, `"./file.py:function"`); a .npy or .safetensors file; a run directory (its final
+            positions); or a table `{"use": one of these, "scale": 2.0, "repeat": K}`, with K chains from each point.
         steps: Transitions a chain, after `warmup`.
         draws: Draws kept a chain, evenly spaced; it divides `steps`.
         warmup: Transitions before the first that counts.
@@ -78,7 +82,7 @@ def sample(
         chunk_size: Chains that a worker runs at a time, rounded up to the grid of 64; scheduling only.
         precision: `"float32"` or `"float64"`, of positions and noise.
         noise: Name of the noise backend.
-        condition: Keyword arguments of the energy with one row a chain.
+        condition: Keyword arguments of the energy with one row a chain: tensors, or .npy or .safetensors files.
         shared: Keyword arguments of the energy that are the same for all chains.
         writers: Names or tables; by default `npy` with `out`, else draws stay in memory.
         reducers: Names or tables of statistics to take of all draws.
@@ -223,7 +227,7 @@ def _prepare_writers(prepared: Prepared) -> None:
     for stage, layout in enumerate(prepared.job.layouts):
         for name, writer in prepared.runtime.parts.writers.items():
             if layout is not None:
-                folder = prepared.runtime.folder(name, stage)
+                folder = data_folder(prepared.job, name, stage)
                 if prepared.job.path is not None:
                     folder.mkdir(parents=True)
                 writer.prepare(folder, layout, ())
@@ -234,7 +238,7 @@ def _finish_writers(prepared: Prepared, summary: Mapping[str, Any]) -> None:
     for stage, layout in enumerate(prepared.job.layouts):
         for name, writer in prepared.runtime.parts.writers.items():
             if layout is not None:
-                writer.finish(prepared.runtime.folder(name, stage), layout, summary)
+                writer.finish(data_folder(prepared.job, name, stage), layout, summary)
 
 
 def _manifest(prepared: Prepared) -> dict[str, Any]:
@@ -258,14 +262,11 @@ def _manifest(prepared: Prepared) -> dict[str, Any]:
 
 def _settings(prepared: Prepared) -> dict[str, Any]:
     """Return the run file that this run amounts to."""
-    job, stage = prepared.job, prepared.job.stages[-1]
+    job, last = prepared.job, prepared.job.stages[-1]
     run = {
         "chains": job.chains,
         "shape": job.shape,
-        "init": job.init.get("law"),
-        "steps": stage.steps,
-        "draws": stage.draws,
-        "warmup": stage.warmup,
+        "init": job.init["use"] if set(job.init) == {"use"} else job.init,
         "temperature": job.temperature,
         "seed": job.seed,
     }
@@ -276,27 +277,31 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
         "precision": job.precision,
         "noise": job.noise,
     }
+    if len(job.stages) == 1:
+        moves = {"sampler": last.sampler}
+        run |= {"steps": last.steps, "draws": last.draws, "warmup": last.warmup}
+    else:
+        moves = {"stage": [stage.to_json() for stage in job.stages]}
     return {
         "model": job.energy,
-        "sampler": stage.sampler,
+        **moves,
         "run": run,
         "engine": engine,
+        "condition": {name: table.get("path", table) for name, table in job.condition.items()},
+        "shared": {name: table.get("path", table) for name, table in job.shared.items()},
         "writer": job.writers,
         "reducer": [table for table in job.reducers if table.get("name") != SUMMARY],
     }
 
 
-def _summary(
-    prepared: Prepared, seconds: float, reduced: Mapping[str, Mapping[str, Tensor]]
-) -> dict[str, Any]:
+def _summary(prepared: Prepared, seconds: float, reduced: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
     job, plan, stage = prepared.job, prepared.plan, prepared.job.stages[-1]
     moments = reduced[SUMMARY]
     files = {}
     if job.path is not None:
         last = len(job.stages) - 1
         for name in prepared.runtime.parts.writers:
-            folder = prepared.runtime.folder(name, last)
-            files[name] = str(folder)
+            files[name] = str(data_folder(job, name, last))
     return {
         "chains": job.chains,
         "draws": stage.draws,

@@ -126,7 +126,9 @@ class Session:
                 torch.set_num_threads(torch.get_num_threads())
         self.t += steps
         self.stats = {name: torch.cat([stats[name] for _, stats in parts]) for name in parts[0][1]}
-        return torch.cat([position.to(x.device) for position, _ in parts]) if len(parts) > 1 else parts[0][0].to(x.device)
+        return (
+            torch.cat([position.to(x.device) for position, _ in parts]) if len(parts) > 1 else parts[0][0].to(x.device)
+        )
 
     def state_dict(self) -> dict[str, int]:
         """Return what continues the session: its seed, step counter and first chain."""
@@ -169,7 +171,7 @@ class Session:
         with torch.no_grad():
             position = x[chunk.lo : chunk.hi].detach().to(energy.device, copy=True).contiguous()
             rows = energy.rows(chunk.lo, chunk.hi)
-            last = advance(rows, self._sampler, position, noise, self.t, 0, steps, on_step=fold)
+            last = advance(rows, self._sampler, position, noise, 0, steps, on_step=fold)
         return last, {} if folder is None else folder.take()
 
     def _energy(self, x: Tensor, label: str, condition: Mapping[str, Tensor]) -> BoundEnergy:
@@ -197,7 +199,9 @@ class Session:
     def _check(self, x: Tensor, condition: Mapping[str, Tensor]) -> None:
         if not isinstance(x, Tensor) or x.ndim == 0 or len(x) == 0 or x.dtype not in (torch.float32, torch.float64):
             seen = f"{list(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(f"positions must be a float32 or float64 tensor [n, *shape], n > 0; got {seen}. Convert them.")
+            raise InputError(
+                f"positions must be a float32 or float64 tensor [n, *shape], n > 0; got {seen}. Convert them."
+            )
         for name, value in condition.items():
             if value.ndim == 0 or len(value) != len(x):
                 raise InputError(

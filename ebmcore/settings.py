@@ -156,11 +156,14 @@ def _make_model(target: Any, settings: tuple[Setting, ...], subject: str) -> typ
 
 
 def _field(setting: Setting) -> Any:
+    given: dict[str, Any] = {"alias": setting.name}
+    if setting.description is not None:
+        given["description"] = setting.description
     if setting.factory is not None:
-        return Field(default_factory=setting.factory, alias=setting.name, description=setting.description)
-    if setting.default is REQUIRED:
-        return Field(alias=setting.name, description=setting.description)
-    return Field(default=setting.default, alias=setting.name, description=setting.description)
+        given["default_factory"] = setting.factory
+    elif setting.default is not REQUIRED:
+        given["default"] = setting.default
+    return Field(**given)
 
 
 def _check_defaults(model: type[BaseModel], settings: tuple[Setting, ...], subject: str) -> None:

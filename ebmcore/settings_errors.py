@@ -28,10 +28,10 @@ _RULES: Mapping[str, str] = {
     "is_instance_of": "must be of class {class}",
     "literal_error": "must be {expected}",
     "missing": "must be set",
-    "too_short": "must have at least {min_length} elements",
-    "too_long": "must have at most {max_length} elements",
-    "string_too_short": "must have at least {min_length} characters",
-    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have {min_length} or more elements",
+    "too_long": "must have {max_length} or fewer elements",
+    "string_too_short": "must have {min_length} or more characters",
+    "string_too_long": "must have {max_length} or fewer characters",
     "string_pattern_mismatch": "must match the pattern '{pattern}'",
 }
 _NUMBERS = ("int_type", "int_from_float", "float_type")
@@ -87,7 +87,10 @@ def _unknown(name: str, names: Sequence[str], subject: str) -> str:
     close = _near(name, names)
     hint = f" Did you mean `{close}`?" if close else ""
     settings = f"Settings: {', '.join(names)}." if names else "It has no settings."
-    return f"`{name}` is not a setting of {subject}.{hint} {settings}"
+    written = repr(name)[1:-1]
+    return (
+        f"`{written if len(written) <= 60 else f'{written[:57]}...'}` is not a setting of {subject}.{hint} {settings}"
+    )
 
 
 def _near(name: str, names: Sequence[str]) -> str | None:
@@ -133,6 +136,8 @@ def _rule(problem: Mapping[str, Any], value: Any) -> str:
     kind = problem["type"]
     if kind == "tuple_type" and isinstance(value, list):
         return "must be a tuple"
+    if kind == "is_instance_of" and problem["ctx"]["class"] == "Path":
+        return "must be a path"
     if kind in _RULES:
         context = {
             key: int(bound) if isinstance(bound, float) and bound.is_integer() else bound

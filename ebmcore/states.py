@@ -55,7 +55,7 @@ def check_state(state: Any, position: Tensor, *, who: str) -> None:
         )
     if state._fields[0] != "position":
         raise SamplerError(
-            f"{who} must return a state whose first field is `position`; got `{state._fields[0]}`. Put `position` first."
+            f"{who} must return a state whose first field is `position`; got `{state._fields[0]}`. Put it first."
         )
     for name, leaf in fields_of(state):
         if not isinstance(leaf, Tensor):
@@ -93,7 +93,7 @@ def check_info(info: Any, n: int, *, who: str) -> None:
         if not isinstance(value, Tensor) or value.shape != (n,):
             seen = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise SamplerError(
-                f"{who} must return statistics of shape [n], here [{n}]; got {seen} in `{name}`. Give one value a chain."
+                f"{who} must return statistics of shape [n], here [{n}]; got {seen} in `{name}`. Give one a chain."
             )
 
 

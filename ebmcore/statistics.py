@@ -49,7 +49,7 @@ class Moments:
         return _joined(a, b)
 
     def merge_groups(self, acc: Mapping[str, Tensor], accs: Mapping[str, Tensor], /) -> dict[str, Tensor]:
-        """Join G groups to `acc` one after the other, in numpy: a quarter of torch's price for arrays of a few numbers."""
+        """Join G groups to `acc` one after the other, in numpy: a quarter of torch's price for a few numbers."""
         count, mean, m2 = float(acc["count"]), acc["mean"].numpy(), acc["m2"].numpy()
         groups = zip(accs["count"].tolist(), accs["mean"].numpy(), accs["m2"].numpy(), strict=True)
         for count_b, mean_b, m2_b in groups:

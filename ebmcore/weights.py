@@ -23,7 +23,9 @@ def load_weights(model: Any, path: Path) -> nn.Module:
         InputError: The model has no weights; the file is missing, is not safetensors, or is of another architecture.
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"`weights` must go with a model that has some; got {type(model).__name__}. Leave `weights` out.")
+        raise InputError(
+            f"`weights` must go with a model that has some; got {type(model).__name__}. Leave `weights` out."
+        )
     if not path.is_file():
         raise InputError(f"`weights` must name a file; got '{path}', which is not one. Check the path.")
     try:
@@ -37,7 +39,7 @@ def load_weights(model: Any, path: Path) -> nn.Module:
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise InputError(
-                f"`weights` must fit the model's architecture; got '{path}' with {_shape(found.get(name))} for '{name}', "
+                f"`weights` must fit the architecture; got '{path}' with {_shape(found.get(name))} for '{name}' "
                 f"where {type(model).__name__} has {_shape(wanted.get(name))}. Check the model's settings."
             )
     # Assigned, not copied: a float64 file keeps its digits for a float64 run.

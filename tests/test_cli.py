@@ -248,8 +248,8 @@ def test_coordinates_are_named_by_their_index(job, sampling, capsys):
         (errors.PluginError("x"), 2, "error: x\n"),
         (errors.RunError("x"), 1, "error: x\n"),
         (errors.NonFiniteError("two\nlines"), 1, "error: two lines\n"),
-        (errors.EnergyError("x"), 1, "error: x\n"),
-        (errors.SamplerError("x"), 1, "error: x\n"),
+        (errors.EnergyError("x"), 2, "error: x\n"),
+        (errors.SamplerError("x"), 2, "error: x\n"),
         (errors.RunStopped("x"), 130, "error: x\n"),
         (KeyboardInterrupt(), 130, "error: stopped by the user; what was committed stays.\n"),
         (

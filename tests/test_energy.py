@@ -75,7 +75,9 @@ def test_autograd_results_can_be_overwritten_even_where_torch_expands_them():
 def test_results_are_detached():
     energy = bound(Net())
     value, gradient = energy.value_and_gradient(X)
-    assert not value.requires_grad and not gradient.requires_grad and not energy.value(X).requires_grad
+    assert not value.requires_grad
+    assert not gradient.requires_grad
+    assert not energy.value(X).requires_grad
 
 
 @pytest.mark.parametrize("model", [quartic, ClosedForm(), Pair()])
@@ -116,7 +118,8 @@ def test_place_copies_only_what_does_not_fit():
     cpu = torch.device("cpu")
     assert place(net, cpu, torch.float32) is net
     double = place(net, cpu, torch.float64)
-    assert double is not net and all(p.dtype == torch.float64 for p in double.parameters())
+    assert double is not net
+    assert all(p.dtype == torch.float64 for p in double.parameters())
     assert place(net, cpu, torch.float32, own=True) is not net
     assert all(p.dtype == torch.float32 and p.requires_grad for p in net.parameters())
 
@@ -125,9 +128,14 @@ def test_frozen_restores_exactly_what_it_held_back():
     net = Net()
     net.layers[0].weight.requires_grad_(False)
     before = [p.requires_grad for p in net.parameters()]
-    with pytest.raises(ZeroDivisionError), frozen(net):
-        assert not any(p.requires_grad for p in net.parameters())
-        raise ZeroDivisionError
+
+    def fail():
+        with frozen(net):
+            assert not any(p.requires_grad for p in net.parameters())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert [p.requires_grad for p in net.parameters()] == before
 
 

@@ -31,6 +31,15 @@ words32 = st.integers(0, M32)
 repeatable = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads of torch that wait for a busy core cost these small operations fivefold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def noise(seed=7, chains=range(8), *, dtype=torch.float32, stream=STEP, t=0, step=0, steps=10, backend=None):
     backend = backend or Reference()
     device = torch.device("cpu")

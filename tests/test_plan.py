@@ -31,11 +31,14 @@ def plan(chains, workers=2, chunk_size=None, grain=ALIGN, position_bytes=8):
 )
 def test_every_chain_is_in_one_chunk_and_bounds_are_on_the_grid(chains, workers, chunk_size, ensemble, position_bytes):
     grain = grain_of([ensemble], [])
-    assert grain % 64 == 0 and grain % ensemble == 0
+    assert grain % 64 == 0
+    assert grain % ensemble == 0
     cut = plan(min(chains, 3000 * grain), workers, chunk_size, grain, position_bytes)
     edge = 0
     for chunk in cut.chunks:
-        assert chunk.lo == edge and chunk.lo % grain == 0 and chunk.hi > chunk.lo
+        assert chunk.lo == edge
+        assert chunk.lo % grain == 0
+        assert chunk.hi > chunk.lo
         assert chunk.hi % grain == 0 or chunk.hi == cut.chains
         assert (chunk.start, chunk.stop) == (0, 10)
         edge = chunk.hi
@@ -55,9 +58,7 @@ def test_the_automatic_size_is_chains_a_worker_capped_by_bytes():
     assert small.chunk_size * 8 <= 2**18 + 64 * 8
 
 
-@given(
-    chunk=st.integers(1, 10**6), draw_bytes=st.integers(1, 10**6), draws=st.integers(1, 10**5), grain=st.just(64)
-)
+@given(chunk=st.integers(1, 10**6), draw_bytes=st.integers(1, 10**6), draws=st.integers(1, 10**5), grain=st.just(64))
 def test_blocks_are_whole_groups(chunk, draw_bytes, draws, grain):
     group = group_draws(grain, draw_bytes, draws)
     block = block_draws(chunk, draw_bytes, draws, group)

@@ -41,7 +41,8 @@ def test_the_result_says_what_was_kept_and_how_to_repeat_it():
     assert result.draws.shape == (200, 1, 2)
     assert torch.equal(result.final, result.draws[:, -1])
     assert torch.equal(result.read("draws", slice(10, 20)), result.draws[10:20])
-    assert result.path is None and len(result.stats) == 0
+    assert result.path is None
+    assert len(result.stats) == 0
 
 
 def test_a_seed_that_was_not_given_is_named_and_repeats_the_run():
@@ -70,7 +71,8 @@ def test_init_by_name_tensor_and_function():
     still = ebm.use("ula", step_size=1e-12, noise_std=0.0)
     assert torch.equal(run(sampler=still, init=start, shape=None, chains=None, steps=1).final, start)
     uniform = run(sampler=still, init="uniform", steps=1, chains=5000).final
-    assert -1 <= uniform.min() < -0.99 and 0.99 < uniform.max() < 1
+    assert -1 <= uniform.min() < -0.99
+    assert 0.99 < uniform.max() < 1
     normal = run(sampler=still, init="normal", steps=1, chains=5000).final
     assert abs(float(normal.var()) - 1) < 5 * (2 / 10_000) ** 0.5
     ids = run(sampler=still, init=lambda chains, noise: chains[:, None].float().expand(-1, 2), steps=1, chunk_size=64)
@@ -101,7 +103,8 @@ def test_a_run_directory_holds_all_and_opens_again(tmp_path):
     assert on_disk.shape == (200, 3, 2)
     np.testing.assert_array_equal(on_disk, run(steps=6, draws=3).draws.numpy())
     again = ebm.open_run(out)
-    assert torch.equal(again.draws, result.draws) and again.seed == result.seed
+    assert torch.equal(again.draws, result.draws)
+    assert again.seed == result.seed
     assert again.summary() == result.summary() == json.loads((out / "summary.json").read_text())
     manifest = json.loads((out / "manifest.json").read_text())
     assert {p["name"]: p.get("distribution") for p in manifest["plugins"] if "name" in p}["ula"] == "ebmcore-langevin"
@@ -206,13 +209,13 @@ class Fixed:
         ({"executor": "procs"}, "no executor is named 'procs'"),
         ({"noise": "numb"}, "no noise"),
         ({"chunk_size": 0}, "`chunk_size` must be a whole number >= 1"),
-        ({"init": "zeros"}, "`init` must be a tensor, a function, or one of auto, normal, uniform; got 'zeros'"),
+        ({"init": "zeros"}, "`init` must be a tensor, a function, auto, normal, uniform, a .npy .*; got 'zeros'"),
         ({"init": torch.zeros(200, 3)}, r"`shape` must be that of `init`, \[3\]; got \[2\]"),
         ({"init": torch.zeros(100, 2)}, "`init` must have one row a chain, here 200; got 100"),
         ({"init": torch.zeros(200, 2, dtype=torch.int64)}, "must be a floating tensor"),
         ({"init": lambda ids, noise: torch.zeros(3)}, r"must return positions \[3, 2\]"),
         ({"condition": {"y": torch.zeros(3)}}, "condition 'y' must have one row a chain, here 200"),
-        ({"condition": {"y": 3.0}}, "must map names to tensors"),
+        ({"condition": {"y": 3.0}}, "must map names to tensors or paths"),
         ({"sampler": "ulla"}, "no sampler is named 'ulla'. Did you mean 'ula'"),
         ({"sampler": "double_well"}, "'double_well' is a model"),
         ({"sampler": {"step_size": 0.1}}, "must have `use`"),
@@ -229,10 +232,9 @@ class Fixed:
 )
 def test_every_wrong_argument_has_its_message_and_writes_nothing(settings, message, tmp_path):
     out = None if "writers" in settings else tmp_path / "run"
-    with pytest.raises(ebm.EbmcoreError, match=message) as caught:
+    with pytest.raises(ebm.InputError, match=message) as caught:
         run(out=out, **settings)
     assert "\n" not in str(caught.value)
-    assert isinstance(caught.value, ValueError), "a user's mistake, not a failed run"
     assert not (tmp_path / "run").exists()
 
 
@@ -258,7 +260,7 @@ def test_weights_come_from_safetensors_and_must_fit(tmp_path):
         ebm.use("mlp", dim=2, hidden=[8], weights="w.safetensors"), still, chains=64, steps=3, seed=1, base=tmp_path
     )
     assert torch.equal(given.final, loaded.final)
-    with pytest.raises(ebm.InputError, match=r"fit the model's architecture.*\[8\].*\[16\]"):
+    with pytest.raises(ebm.InputError, match=r"fit the architecture.*\[8\].*\[16\]"):
         ebm.sample(ebm.use("mlp", dim=2, hidden=[16], weights="w.safetensors"), still, chains=4, steps=1, base=tmp_path)
     torch.save(donor.state_dict(), tmp_path / "w.pt")
     with pytest.raises(ebm.InputError, match="must be a safetensors file"):

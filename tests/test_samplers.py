@@ -187,7 +187,7 @@ def test_ensembles_are_never_split():
     parts = ebm.sample(quadratic, Pairs(), chains=960, executor="threads", chunk_size=100, **run)
     assert torch.equal(whole.final, parts.final)
     assert parts.provenance["plan"]["grain"] == 192, "the least common multiple of 64 and 96"
-    with pytest.raises(ebm.InputError, match="multiple of the sampler's ensemble_size 96; got 1000. Take 960"):
+    with pytest.raises(ebm.InputError, match=r"multiple of the sampler's ensemble_size 96; got 1000\. Take 960"):
         ebm.sample(quadratic, Pairs(), chains=1000, **run)
 
 
@@ -212,7 +212,8 @@ def test_a_minibatch_is_drawn_once_a_step_and_shared_by_all_chains():
     first = Subset.seen[-5:]
     parts = ebm.sample(Subset(), ebm.use("ula", step_size=0.1), chunk_size=64, executor="serial", **run)
     assert torch.equal(whole.final, parts.final)
-    assert len(set(first)) == 5 and set(Subset.seen[-20:]) == set(first)
+    assert len(set(first)) == 5
+    assert set(Subset.seen[-20:]) == set(first)
 
 
 def test_discrete_supports_are_kept_as_bytes_and_need_a_sampler_of_theirs():
@@ -234,8 +235,9 @@ def test_discrete_supports_are_kept_as_bytes_and_need_a_sampler_of_theirs():
             return x.sum(-1)
 
     result = ebm.sample(Spins(), Flip(), chains=1000, steps=2, seed=1)
-    assert result.draws.dtype == torch.uint8 and set(result.draws.unique().tolist()) == {0, 1}
-    with pytest.raises(ebm.InputError, match="must be given an energy with support real; got binary"):
+    assert result.draws.dtype == torch.uint8
+    assert set(result.draws.unique().tolist()) == {0, 1}
+    with pytest.raises(ebm.InputError, match="must have an energy with support real; got binary"):
         ebm.sample(Spins(), RandomWalk(), chains=10, steps=2)
 
 
@@ -277,13 +279,39 @@ def wrong(step, init=lambda self, energy, position, noise: Walk(position)):
         (wrong(lambda self, e, s, n: ([s.position], None)), r"NamedTuple of tensors as its state; got list"),
         (wrong(lambda self, e, s, n: (s, {"lp": s.position})), r"NamedTuple of statistics or None beside its state"),
         (wrong(lambda self, e, s, n: (s, Walk(s.position))), r"statistics of shape \[n\]"),
-        (wrong(lambda self, e, s, n: (Scalar(s.position, s.position[:, 0]), None)), r"the state type of its init, Walk"),
+        (
+            wrong(lambda self, e, s, n: (Scalar(s.position, s.position[:, 0]), None)),
+            r"the state type of its init, Walk",
+        ),
     ],
 )
 def test_a_sampler_that_breaks_the_contract_is_refused_before_the_run(sampler, message, tmp_path):
     with pytest.raises(ebm.SamplerError, match=message):
         ebm.sample(quadratic, sampler, chains=10, shape=(2,), steps=3, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_sampler_draws_in_init_is_not_what_the_chains_began_from():
+    class Both(NamedTuple):
+        position: Tensor
+        momentum: Tensor
+
+    @dataclass(frozen=True)
+    class Momentum:
+        keep: ClassVar[tuple[str, ...]] = ("momentum",)
+
+        def init(self, energy, position, noise):
+            return Both(position, noise.normal(position))
+
+        def step(self, energy, state, noise):
+            return state, None
+
+    stages = [ebm.Stage(Momentum(), steps=1, draws=1), ebm.Stage(Momentum(), steps=1, draws=1)]
+    result = ebm.sample(quadratic, stages, chains=1000, shape=(1,), init="normal", seed=1)
+    position, first = result.stages[0].final.flatten(), result.stages[0].read("state.momentum").flatten()
+    second = result.read("state.momentum").flatten()
+    for a, b in ((position, first), (position, second), (first, second)):
+        assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 5 / 1000**0.5
 
 
 def test_noise_counts_its_calls_within_a_step():
@@ -293,4 +321,5 @@ def test_noise_counts_its_calls_within_a_step():
     like = torch.empty(4, 2)
     first, second = noise.normal(like), noise.normal(like)
     noise.advance(0, 0)
-    assert torch.equal(noise.normal(like), first) and not torch.equal(first, second)
+    assert torch.equal(noise.normal(like), first)
+    assert not torch.equal(first, second)

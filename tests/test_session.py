@@ -57,11 +57,13 @@ def test_the_module_is_left_as_it_was():
     weights = copy.deepcopy(net.state_dict())
     x = torch.randn(300, 2, requires_grad=True)
     y = ebm.Session(net, ULA, seed=1).run(x, 5)
-    assert net.training and [p.requires_grad for p in net.parameters()] == flags
+    assert net.training
+    assert [p.requires_grad for p in net.parameters()] == flags
     for before, p in zip(grads, net.parameters(), strict=True):
         assert (before is None and p.grad is None) or torch.equal(before, p.grad)
     assert all(torch.equal(weights[name], value) for name, value in net.state_dict().items())
-    assert not y.requires_grad and x.grad is None
+    assert not y.requires_grad
+    assert x.grad is None
 
 
 def test_positions_given_are_not_overwritten():
@@ -73,7 +75,11 @@ def test_positions_given_are_not_overwritten():
 def test_workers_and_chunks_do_not_change_a_session():
     x = torch.randn(5000, 2, generator=torch.Generator().manual_seed(1))
     one = ebm.Session(Well(), ULA, seed=3, devices=["cpu"]).run(x, 5)
-    for settings in ({"devices": ["cpu"] * 3, "chunk_size": 640}, {"devices": ["cpu:0", "cpu:1"], "chunk_size": 64}, {}):
+    for settings in (
+        {"devices": ["cpu"] * 3, "chunk_size": 640},
+        {"devices": ["cpu:0", "cpu:1"], "chunk_size": 64},
+        {},
+    ):
         assert torch.equal(ebm.Session(Well(), ULA, seed=3, **settings).run(x, 5), one)
 
 
@@ -93,8 +99,11 @@ def test_first_chain_shifts_the_chains():
 def test_conditions_are_given_a_call():
     centre = torch.tensor([[-50.0], [50.0]]).repeat(100, 1)
     y = ebm.Session(Well(), ULA, seed=3).run(torch.zeros(200, 1), 100, centre=centre)
-    assert (y[::2] < -40).all() and (y[1::2] > 40).all()
-    with pytest.raises(ebm.InputError, match=r"condition 'centre' must have one row a chain, here 3; got shape \[2, 1\]"):
+    assert (y[::2] < -40).all()
+    assert (y[1::2] > 40).all()
+    with pytest.raises(
+        ebm.InputError, match=r"condition 'centre' must have one row a chain, here 3; got shape \[2, 1\]"
+    ):
         ebm.Session(Well(), ULA).run(torch.zeros(3, 1), 2, centre=centre[:2])
 
 

@@ -178,14 +178,14 @@ def test_a_missing_setting_is_named_with_an_example_that_would_do():
         (Every, {"flag": 1}, "`flag` must be true or false; got 1."),
         (Every, {"flag": "yes"}, "`flag` must be true or false; got the string 'yes'."),
         (Every, {"word": 3}, "`word` must be a string; got 3. Write it in quotes."),
-        (Every, {"word": ""}, "`word` must have at least 1 characters; got the string ''."),
+        (Every, {"word": ""}, "`word` must have 1 or more characters; got the string ''."),
         (Every, {"word": "A"}, "`word` must match the pattern '^[a-z]+$'; got the string 'A'."),
         (Every, {"choice": "z"}, "`choice` must be 'x' or 'y'; got the string 'z'."),
-        (Every, {"sizes": []}, "`sizes` must have at least 1 elements; got the list []."),
+        (Every, {"sizes": []}, "`sizes` must have 1 or more elements; got the list []."),
         (Every, {"sizes": [32, 0]}, "`sizes[1]` must be >= 1; got 0."),
         (Every, {"sizes": [32, "a"]}, "`sizes[1]` must be a whole number; got the string 'a'."),
         (Every, {"sizes": 32}, "`sizes` must be a list; got 32."),
-        (Every, {"box": [1, 2, 3]}, "`box` must have at most 2 elements; got the list [1, 2, 3]."),
+        (Every, {"box": [1, 2, 3]}, "`box` must have 2 or fewer elements; got the list [1, 2, 3]."),
         (Every, {"either": [1]}, "`either` must be a whole number or a string; got the list [1]."),
         (Every, {"table": {"a": "b"}}, "`table.a` must be a number; got the string 'b'."),
         (Every, {"table": 3}, "`table` must be a table; got 3."),
@@ -226,10 +226,14 @@ def test_an_annotations_own_validator_speaks():
     )
 )
 def test_any_values_are_accepted_or_refused_in_a_line(values):
+    message = ""
     try:
         accepted = validate(ULA, values, subject=SUBJECT)
     except SettingsError as error:
-        assert len(str(error).splitlines()) == 1
+        message = str(error)
+    if message:
+        assert len(message.splitlines()) == 1
+        assert len(message) < 250
     else:
         assert accepted["step_size"] > 0
 
@@ -259,7 +263,7 @@ def test_a_type_or_default_that_no_setting_can_have_is_refused(annotation, defau
     def target(a=default): ...
 
     target.__annotations__["a"] = annotation
-    with pytest.raises(PluginError, match="^model 'm' must ") as raised:
+    with pytest.raises(PluginError, match=r"^model 'm' must ") as raised:
         settings_model(target, subject="model 'm'")
     assert part in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -30,7 +30,7 @@ def layout_of(x: torch.Tensor) -> Layout:
 
 
 def reduce(reducer, x, cuts, block_draws, order=0):
-    """Reduce draws [chains, draws, *shape] in chunks that end at `cuts`, in blocks of some draws, in a shuffled order."""
+    """Reduce draws [chains, draws, *shape] in chunks that end at `cuts`, in blocks of some draws, shuffled."""
     layout = layout_of(x)
     chunks = [Chunk(lo, hi, 0, 1) for lo, hi in zip([0, *cuts], [*cuts, len(x)], strict=True)]
     random.Random(order).shuffle(chunks)

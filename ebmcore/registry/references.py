@@ -6,7 +6,6 @@ hashed, an edited file runs anew, and two tables that name one file get the same
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import re
 import sys
@@ -71,9 +70,11 @@ def load_direct(use: str, base: Path) -> tuple[Any, str | None]:
         return _attribute(module, attr, place), digest
     if not _VALUE.fullmatch(use):
         raise Refusal("must be written 'pkg.module:Name' or './file.py:Name'; that is neither. Add what is missing")
+    from hashlib import sha256
+
     found, module = _import(use)
     file = Path(getattr(module, "__file__", None) or "")
-    return found, hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    return found, sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def file_of(use: str, base: Path) -> Path | None:
@@ -91,12 +92,14 @@ def _import(value: str) -> tuple[Any, ModuleType]:
 
 
 def _execute(place: str, base: Path) -> tuple[ModuleType, str]:
+    from hashlib import sha256
+
     path = (base / place).resolve()
     if not path.is_file():
         raise Refusal(f"must name a file that exists; got {str(path)!r}. Check the path, which is relative to {base}")
     source = path.read_bytes()
-    digest = hashlib.sha256(source).hexdigest()
-    unique = hashlib.sha256(f"{path}\0{digest}".encode()).hexdigest()[:16]
+    digest = sha256(source).hexdigest()
+    unique = sha256(f"{path}\0{digest}".encode()).hexdigest()[:16]
     name = f"ebmcore_file_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{unique}"
     with _FILES:
         if name not in sys.modules:
