@@ -72,6 +72,10 @@ EnergyLike = Callable[..., "Tensor"] | HasGradient
 """What a user may pass as an energy: a callable or nn.Module, [n, *shape] -> [n], or an object with a `gradient`."""
 
 
+Energy = EnergyLike
+"""How a plugin annotates a setting that is an energy: a run file gives it a `use` table."""
+
+
 @runtime_checkable
 class HasValueAndGradient(Protocol):
     """A model that gives U and dU/dx in one pass."""
@@ -484,7 +488,14 @@ class HasGroups(Protocol):
 class Schedule(Protocol):
     """Plugin kind `schedule`: a setting that changes with the step. A plain number is one."""
 
-    def __call__(self, step: int, steps: int, /) -> float: ...
+    def __call__(self, step: int, steps: int, /) -> float:
+        """Return the value at a step of the stage: -warmup ... -1 in its warmup, then 0 ... steps - 1."""
+        ...
+
+
+def at(setting: float | Schedule, step: int, steps: int) -> float:
+    """Return what a setting that may be a schedule is worth at a step; a plain number is worth itself."""
+    return float(setting) if isinstance(setting, int | float) else setting(step, steps)
 
 
 # ---------------------------------------------------------------------------------- execution
