@@ -130,6 +130,7 @@ def test_the_picture_is_small_and_names_e_x2(demo, tmp_path, capsys):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_whole_demo(demo, tmp_path):
     script = [sys.executable, str(EXAMPLES / "demo.py")]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)

@@ -63,7 +63,8 @@ def mlp(chains: int, steps: int, eps: float) -> Work:
     def gradient(x: Tensor) -> Tensor:
         a1 = F.linear(x, w1, b1)
         a2 = F.linear(F.selu(a1), w2, b2)
-        return ((w3 * _selu_slope(a2)) @ w2 * _selu_slope(a1)) @ w1 + x
+        slope: Tensor = ((w3 * _selu_slope(a2)) @ w2 * _selu_slope(a1)) @ w1
+        return slope + x
 
     return Work(
         f"MLP 2-32-32-1, {chains:,} x 2, {steps} steps",
