@@ -6,15 +6,18 @@ problem is a `ConfigError` of one line that names the file, its line, the key, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from ebmcore.config_errors import explain
+from ebmcore.config_errors import beside_stages, explain, without_stages
+from ebmcore.config_places import located
 from ebmcore.config_source import Source
-from ebmcore.errors import ConfigError
+from ebmcore.errors import ConfigError, InputError
+from ebmcore.protocols import Stage
 
 
 def _integral(value: object) -> object:
@@ -52,13 +55,34 @@ class UseNamed(Use):
     name: Name | None = None
 
 
+class InitTable(_Table):
+    """`run.init` as a table: where chains begin, times `scale`, and `repeat` chains from each point."""
+
+    use: Name
+    scale: Annotated[float, Field(gt=0)] | None = None
+    repeat: Count | None = None
+
+
+class StageTable(_Table):
+    """`[[stage]]`: one part of a run, in place of `[sampler]` and of `steps`, `draws` and `warmup` in `[run]`."""
+
+    sampler: Use
+    steps: Count
+    draws: CountOrZero | None = None
+    warmup: CountOrZero | None = None
+
+    def stage(self) -> Stage:
+        """Return the stage; what the file leaves out has the default of `ebmcore.Stage`."""
+        return Stage(**{**_table(self), "sampler": _table(self.sampler)})
+
+
 class RunTable(_Table):
     """`[run]`: what is sampled. A key that is left out has the default of `ebmcore.sample`."""
 
     chains: Count
-    steps: Count
     shape: list[Count] | None = None
-    init: Literal["auto", "normal", "uniform"] | None = None
+    init: Name | InitTable | None = None
+    steps: Count | None = None
     draws: Count | None = None
     warmup: CountOrZero | None = None
     temperature: Annotated[float, Field(gt=0)] | None = None
@@ -79,14 +103,17 @@ class RunConfig(_Table):
     """A run file, validated as far as it goes without its plugins."""
 
     model: UseModel
-    sampler: Use
+    sampler: Use | None = None
+    stage: list[StageTable] = []
     run: RunTable
     engine: EngineTable = EngineTable()
+    condition: dict[str, Name] = {}
+    shared: dict[str, Name] = {}
     writer: list[UseNamed] = []
     reducer: list[UseNamed] = []
     observer: list[Use] = []
 
-    _base: Path = PrivateAttr(default=Path())
+    _source: Source = PrivateAttr()
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
@@ -107,24 +134,44 @@ class RunConfig(_Table):
             config = cls.model_validate(source.data)
         except ValidationError as error:
             raise ConfigError(explain(error, cls, source)) from None
-        config._base = source.path.parent
+        wrong = beside_stages(source) if config.stage else without_stages(source)
+        if wrong is not None:
+            raise ConfigError(wrong)
+        config._source = source
         return config
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `ebmcore.sampling.sample`; what the file leaves out is left out."""
         given: dict[str, Any] = {
             "energy": _table(self.model),
-            "sampler": _table(self.sampler),
-            "base": self._base,
+            "sampler": [stage.stage() for stage in self.stage] if self.sampler is None else _table(self.sampler),
+            "base": self._source.path.parent,
             "writers": tuple(_table(table) for table in self.writer),
             "reducers": tuple(_table(table) for table in self.reducer),
             "observers": tuple(_table(table) for table in self.observer),
             **_table(self.run),
             **_table(self.engine),
         }
+        given |= {name: tensors for name in ("condition", "shared") if (tensors := getattr(self, name))}
         if "shape" in given:
             given["shape"] = tuple(given["shape"])
         return given
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Begin the message of an `InputError` that is raised inside with the file and line that it is about, if any.
+
+        What is found when a run is prepared (a plugin's settings, a shape, a file) is found without its file.
+        """
+        try:
+            yield
+        except InputError as error:
+            tables = {
+                **dict.fromkeys(RunTable.model_fields, "run"),
+                **dict.fromkeys(EngineTable.model_fields, "engine"),
+            }
+            error.args = (located(error, tables, self._source),)
+            raise
 
 
 def _table(table: BaseModel) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _RULES = {
+    "dict_type": "a table",
     "finite_number": "finite",
     "float_type": "a number",
     "greater_than": "> {gt:g}",
@@ -28,6 +30,17 @@ _RULES = {
 }
 """What a value must be, by pydantic's name of the error."""
 
+_FIXES = {
+    "finite_number": "Choose a finite number.",
+    "float_type": "Write a number such as 1.0.",
+    "greater_than": "Choose a positive number such as 1.0.",
+    "greater_than_equal": "Choose {ge} or more.",
+    "int_type": "Write a whole number such as 1000.",
+    "less_than": "Choose a smaller number.",
+    "string_too_short": "Name one, or leave it out.",
+}
+"""How to mend it, where the rule alone does not say it."""
+
 
 def explain(error: ValidationError, model: type[BaseModel], source: Source) -> str:
     """Return one line on the problem to mend first: an unknown key (it may be the one that is missing), else the first.
@@ -40,11 +53,34 @@ def explain(error: ValidationError, model: type[BaseModel], source: Source) -> s
     found = error.errors(include_url=False)
     unknown = [detail for detail in found if detail["type"] == "extra_forbidden"]
     if unknown:
-        return _unknown(tuple(unknown[0]["loc"]), model, source)
+        return _unknown(_key(unknown[0], source.data), model, source)
     key = _key(found[0], source.data)
     if found[0]["type"] == "missing":
         return _missing(key, source)
     return _wrong(key, [detail for detail in found if _key(detail, source.data)[: len(key)] == key], source)
+
+
+def beside_stages(source: Source) -> str | None:
+    """Return what is wrong with a run file of stages that also says something for a run without them, if anything."""
+    if "sampler" in source.data:
+        return (
+            f"{source.where(('sampler',))}: [sampler] must be left out beside [[stage]]; got both. "
+            "Move it into a stage: sampler = {use = ...}."
+        )
+    for name in ("steps", "draws", "warmup"):
+        if name in source.data["run"]:
+            return (
+                f"{source.where(('run', name))}: `run.{name}` must be left out beside [[stage]]; "
+                f"got {_shown(source.data['run'][name])}. Give each [[stage]] its own."
+            )
+    return None
+
+
+def without_stages(source: Source) -> str | None:
+    """Return what a run file without stages lacks, if anything."""
+    if "sampler" not in source.data:
+        return _missing(("sampler",), source)
+    return None if "steps" in source.data["run"] else _missing(("run", "steps"), source)
 
 
 def _key(detail: ErrorDetails, data: Any) -> Key:
@@ -62,19 +98,34 @@ def _key(detail: ErrorDetails, data: Any) -> Key:
 
 
 def _unknown(key: Key, model: type[BaseModel], source: Source) -> str:
-    table: Any = model.model_fields[str(key[0])].annotation if len(key) > 1 else model
-    known = list(table.model_fields)
+    known = list(_model_at(model, key[:-1]).model_fields)
     near = get_close_matches(str(key[-1]), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     if len(key) == 1:
         return f"{source.where(key)}: a run file has no table named {key[0]!r}.{hint} Tables: {', '.join(known)}."
-    return f"{source.where(key)}: [{key[0]}] has no key named {key[-1]!r}.{hint} Keys: {', '.join(known)}."
+    return f"{source.where(key)}: {_header(key[:-1])} has no key named {key[-1]!r}.{hint} Keys: {', '.join(known)}."
+
+
+def _model_at(model: type[BaseModel], key: Key) -> type[BaseModel]:
+    """Return the class of the table at `key`, which is not the key of a plugin's table: those take any key."""
+    for part in key:
+        if isinstance(part, str):
+            model = next(_models_in(model.model_fields[part].annotation))
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
 
 
 def _missing(key: Key, source: Source) -> str:
     if len(key) == 1:
         have = f"only {', '.join(f'[{name}]' for name in source.data)}" if source.data else "an empty file"
-        return f"{source.path}: a run file must have [{key[0]}]; got {have}. Add a table [{key[0]}]."
+        other = " or [[stage]]" if key[0] == "sampler" else ""
+        return f"{source.path}: a run file must have [{key[0]}]{other}; got {have}. Add a table [{key[0]}]."
     table: Any = source.data
     for part in key[:-1]:
         table = table[part]
@@ -84,7 +135,7 @@ def _missing(key: Key, source: Source) -> str:
     elif key[-1] == "use":
         fix = "Name a plugin: see `ebmcore plugins`."
     else:
-        fix = f"Add {key[-1]} = ... to [{key[0]}]."
+        fix = f"Add {key[-1]} = ... to {_header(key[:-1])}."
     return f"{source.where(key)}: `{_dotted(key)}` must be given; got nothing. {fix}"
 
 
@@ -98,16 +149,45 @@ def _wrong(key: Key, details: list[ErrorDetails], source: Source) -> str:
     value: Any = source.data
     for part in key:
         value = value[part]
-    rules = list(dict.fromkeys(_rule(detail) for detail in details))
-    fix = ""
-    if len(key) == 1:
-        fix = f" Write [[{key[0]}]]." if details[0]["type"] == "list_type" else f" Write [{key[0]}]."
-    return f"{source.where(key)}: `{_dotted(key)}` must be {' or '.join(rules)}; got {_shown(value)}.{fix}"
+    rules = " or ".join(dict.fromkeys(_rule(detail) for detail in details))
+    return f"{source.where(key)}: `{_dotted(key)}` must be {rules}; got {_shown(value)}. {_fix(key, details, value)}"
 
 
 def _rule(detail: ErrorDetails) -> str:
     rule = _RULES.get(detail["type"])
     return detail["msg"] if rule is None else rule.format(**detail.get("ctx", {}))
+
+
+def _fix(key: Key, details: list[ErrorDetails], value: object) -> str:
+    kinds = {detail["type"] for detail in details}
+    if len(key) == 1:
+        return f"Write [[{key[0]}]]." if "list_type" in kinds else f"Write [{key[0]}]."
+    if kinds & {"int_type", "float_type"} and isinstance(value, str) and _is_number(value):
+        return "Write it without quotes."
+    if "string_type" in kinds and isinstance(value, int | float):
+        return "Write it in quotes."
+    for detail in details:
+        context = detail.get("ctx", {})
+        if detail["type"] == "literal_error" and isinstance(value, str):
+            near = get_close_matches(value, re.findall(r"'(\w+)'", context["expected"]), n=1)
+            return f"Did you mean {near[0]!r}?" if near else "Choose one of them."
+        if detail["type"] in _FIXES:
+            return _FIXES[detail["type"]].format(**context)
+    return "Mend it, or leave it out for the default."
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _header(key: Key) -> str:
+    """Return a table as a run file writes it: [run], [[stage]]."""
+    name = ".".join(part for part in key if isinstance(part, str))
+    return f"[{name}]" if isinstance(key[-1], str) else f"[[{name}]]"
 
 
 def _dotted(key: Key) -> str:

@@ -60,6 +60,7 @@ class BoundEnergy:
         self._both: Callable[..., tuple[Tensor, Tensor]] | None = (
             model.value_and_gradient if isinstance(model, HasValueAndGradient) else None
         )
+        self._fast: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     @property
     def gradient_source(self) -> str:
@@ -75,33 +76,42 @@ class BoundEnergy:
                 u = self._energy(x, over)
             return self._finish(u, x, (len(x),))
 
+    @property
+    def has_keywords(self) -> bool:
+        """Whether calls of the model get conditions."""
+        return bool(self._given)
+
     def gradient(self, x: Tensor, /, **over: Tensor) -> Tensor:
         """Return dU/dx / T [n, *shape]."""
-        if self._gradient is None:
-            return self.value_and_gradient(x, **over)[1]
-        with torch.no_grad():
-            return self._finish(self._gradient(x, **self._keywords(over)), x, x.shape)
+        if self._gradient is not None and (self._fast is None or over):
+            with torch.no_grad():
+                return self._finish(self._gradient(x, **self._keywords(over)), x, x.shape)
+        return self._finish(self._value_and_gradient(x, over)[1], x, x.shape)
 
     def value_and_gradient(self, x: Tensor, /, **over: Tensor) -> tuple[Tensor, Tensor]:
         """Return (U(x)/T [n], dU/dx / T [n, *shape])."""
+        if self._gradient is not None and self._both is None and (self._fast is None or over):
+            return self.value(x, **over), self.gradient(x, **over)
+        u, g = self._value_and_gradient(x, over)
+        return self._finish(u, x, (len(x),)), self._finish(g, x, x.shape)
+
+    def _value_and_gradient(self, x: Tensor, over: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        if self._fast is not None and not over:
+            return self._fast(x)
         if self._both is not None:
             with torch.no_grad():
-                u, g = self._both(x, **self._keywords(over))
-        elif self._gradient is not None:
-            return self.value(x, **over), self.gradient(x, **over)
-        else:
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_(True)
-                u = self._energy(leaf, over)
-                if not u.requires_grad:
-                    raise EnergyError(
-                        "the energy must be differentiable in x; got a result without a graph. "
-                        "Compute it with torch operations on x (no .detach(), .item(), .numpy() or no_grad), "
-                        "or give the energy a method gradient(x)."
-                    )
-                (g,) = torch.autograd.grad(u.sum(), leaf)
-        with torch.no_grad():
-            return self._finish(u.detach(), x, (len(x),)), self._finish(g, x, x.shape)
+                return self._both(x, **self._keywords(over))
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_(True)
+            u = self._energy(leaf, over)
+            if not u.requires_grad:
+                raise EnergyError(
+                    "the energy must be differentiable in x; got a result without a graph. "
+                    "Compute it with torch operations on x (no .detach(), .item(), .numpy() or no_grad), "
+                    "or give the energy a method gradient(x)."
+                )
+            (g,) = torch.autograd.grad(u.sum(), leaf)
+        return u, g
 
     def select(self, index: Tensor, /) -> BoundEnergy:
         """Return the energy of the chains in rows `index` [m]; repeats allowed."""
@@ -115,6 +125,18 @@ class BoundEnergy:
     def sharing(self, shared: Mapping[str, Tensor]) -> BoundEnergy:
         """Return this energy with more keyword arguments for every call (a minibatch)."""
         return self._with(self._condition, {**self._shared, **shared})
+
+    def with_gradient(self, fast: Callable[[Tensor], tuple[Tensor, Tensor]] | None) -> BoundEnergy:
+        """Return this energy with a backend's value and gradient, or without."""
+        other = copy.copy(self)
+        other._fast = fast
+        return other
+
+    def by_autograd(self) -> BoundEnergy:
+        """Return this energy with autograd's gradient, even where the model has a closed form."""
+        other = copy.copy(self)
+        other._fast = other._gradient = other._both = None
+        return other
 
     def _with(self, condition: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> BoundEnergy:
         other = copy.copy(self)

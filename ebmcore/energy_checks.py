@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +19,9 @@ from ebmcore.protocols import HasGradient, HasValueAndGradient
 RELATIVE = 1e-3
 """Two evaluations of one chain may differ by this part of the largest result: far above the rounding of a
 matmul in another batch, far below what a batch statistic does."""
+
+_NOT_THEIRS = tuple(os.path.dirname(file) + os.sep for file in (str(torch.__file__), __file__))
+"""Folders in which a user does not look for a fault."""
 
 
 def check_energy(energy: BoundEnergy, x: Tensor, *, gradient: bool) -> None:
@@ -86,6 +93,33 @@ def check_model(model: Any) -> None:
         )
 
 
+def check_keyword(model: Any, name: str, what: str) -> None:
+    """Refuse a condition that an energy does not take.
+
+    Args:
+        model: The energy.
+        name: The condition's name.
+        what: What messages call it: "condition", "shared".
+
+    Raises:
+        EnergyError: No parameter of the energy has that name.
+    """
+    call = model.forward if isinstance(model, nn.Module) else model
+    for method in (call, getattr(model, "gradient", None), getattr(model, "value_and_gradient", None)):
+        if not callable(method):
+            continue
+        try:
+            parameters = inspect.signature(method).parameters.values()
+        except (TypeError, ValueError):  # some functions in C tell nothing
+            continue
+        taken = [one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)][1:]
+        if name not in taken and not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            raise EnergyError(
+                f"{what} '{name}' must be a keyword argument of the energy; got an energy that takes "
+                f"{', '.join(taken) or 'none'}. Rename it, or leave it out."
+            )
+
+
 def _evaluate(energy: BoundEnergy, x: Tensor, gradient: bool) -> list[Tensor]:
     try:
         if not gradient:
@@ -96,11 +130,20 @@ def _evaluate(energy: BoundEnergy, x: Tensor, gradient: bool) -> list[Tensor]:
     except EnergyError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines() or [""]
         raise EnergyError(
             f"the energy must accept positions {list(x.shape)} in {str(x.dtype).removeprefix('torch.')} on {x.device}; "
-            f"it raised {type(error).__name__}: {reason[0]}. Check `shape`, its conditions and its device."
+            f"it {raised(error)}. Check `shape`, its conditions and its device."
         ) from error
+
+
+def raised(error: Exception) -> str:
+    """Return what was raised, in a line, and where in the code of a user or plugin."""
+    reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THEIRS)
+    ]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"raised {type(error).__name__}: {reason}{place}"
 
 
 def _agree(a: list[Tensor], b: list[Tensor]) -> bool:

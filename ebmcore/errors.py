@@ -6,6 +6,9 @@ and below) makes the command line exit with 2, a run that fails (`RunError`) wit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EbmcoreError(Exception):
     """Root of every exception that ebmcore raises on purpose."""
@@ -13,6 +16,9 @@ class EbmcoreError(Exception):
 
 class InputError(EbmcoreError, ValueError):
     """What the caller asked for cannot be done as asked; nothing was started or written."""
+
+    key: tuple[str | int, ...] = ()
+    """What it is about, as a run file of stages has it: ("model",), ("stage", 0, "sampler"); () if not known."""
 
 
 class ConfigError(InputError):
@@ -49,3 +55,13 @@ class RunStopped(RunError):
 
 class EbmcoreWarning(UserWarning):
     """Something that a user should know and that does not stop a run."""
+
+
+@contextmanager
+def about(*key: str | int) -> Iterator[None]:
+    """Say of an `InputError` raised inside what it is about, unless it knows already."""
+    try:
+        yield
+    except InputError as error:
+        error.key = error.key or key
+        raise

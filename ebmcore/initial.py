@@ -15,7 +15,7 @@ from ebmcore.arrays import SUFFIXES, load_array
 from ebmcore.errors import InputError
 from ebmcore.protocols import Noise, Support
 from ebmcore.registry.references import is_direct, load_direct
-from ebmcore.registry.wording import reason_of
+from ebmcore.registry.wording import near, quoted, reason_of
 from ebmcore.stored import read_array, readers
 
 LAWS = ("auto", "normal", "uniform")
@@ -133,6 +133,8 @@ def build_start(table: Mapping[str, Any], source: Tensor | InitFunction | None, 
     """
     use = str(table.get("use"))
     found = source if source is not None else use if use in LAWS else _named(use, base)
+    if isinstance(found, Tensor):
+        _check_finite(found)
     return Start(found, float(table.get("scale", 1.0)), int(table.get("repeat", 1)))
 
 
@@ -149,7 +151,9 @@ def _named(use: str, base: Path) -> Tensor | InitFunction:
         return _last_draws(path)
     if is_direct(use):
         return _function(use, base)
-    raise InputError(f"`init` must be {_FORMS}; got {use!r}. Use 'auto'.")
+    close = near(use, LAWS)
+    fix = f"Did you mean '{close}'?" if close else "Use auto, or check the path."
+    raise InputError(f"`init` must be {_FORMS}; got {quoted(use)}. {fix}")
 
 
 def _last_draws(path: Path) -> Tensor:
@@ -177,6 +181,18 @@ def _floating(points: Tensor, path: Path) -> Tensor:
             f"{list(points.shape)}. Save it anew."
         )
     return points
+
+
+def _check_finite(points: Tensor) -> None:
+    # A finite sum is proof enough, and needs no memory where points are mapped from a file.
+    if bool(points.sum().isfinite()) or bool(points.isfinite().all()):
+        return
+    rows = points.reshape(-1, 1) if points.ndim < 2 else points.flatten(1)
+    row = int((~rows.isfinite().all(1)).nonzero()[0])
+    wrong = rows[row]
+    raise InputError(
+        f"`init` must hold finite numbers; got {wrong[~wrong.isfinite()][0].item()} in row {row}. Replace it."
+    )
 
 
 def _called(function: InitFunction, ids: Tensor, like: Tensor, noise: Noise) -> Tensor:

@@ -24,6 +24,10 @@ CPU_BYTES = 2**18
 DEVICE_BYTES = 2**28
 """Position bytes of an automatic chunk on an accelerator."""
 
+LEAST_BYTES = 2**14
+"""Position bytes below which an automatic chunk is not cut for another worker: on two cores two threads of a 2-D MLP
+lose to one below 1,000 chains a thread, and gain above."""
+
 BLOCK_BYTES = 2**25
 """Draws that a chunk holds before it writes them."""
 
@@ -87,7 +91,8 @@ def make_plan(
     """
     if chunk_size is None:
         budget = CPU_BYTES if all(device.startswith("cpu") for device in devices) else DEVICE_BYTES
-        chunk_size = min(-(-chains // workers), max(1, budget // max(1, position_bytes)))
+        share = max(-(-chains // workers), LEAST_BYTES // max(1, position_bytes))
+        chunk_size = max(1, min(share, budget // max(1, position_bytes)))
     elif chunk_size < 1:
         raise InputError(f"`chunk_size` must be >= 1 or 'auto'; got {chunk_size}. Leave it at 'auto'.")
     size = grain * -(-chunk_size // grain)

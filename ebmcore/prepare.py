@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from ebmcore import rundir
+from ebmcore.backends import choose_noise
 from ebmcore.devices import resolve_devices
-from ebmcore.errors import InputError
+from ebmcore.energy_checks import check_keyword
+from ebmcore.errors import InputError, about
 from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
+from ebmcore.observers import Observers
 from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
 from ebmcore.probe import probe
@@ -42,6 +45,8 @@ class Prepared:
     executor: Executor
     executor_table: Mapping[str, Any]
     observers: tuple[Any, ...]
+    state_bytes: tuple[int, ...]
+    """For each stage, the bytes of its sampler's state of one chain."""
 
     @property
     def job(self) -> JobSpec:
@@ -51,31 +56,31 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `ebm.sample`, which documents them."""
+    """The arguments of `ebm.sample`, which documents them, with its defaults."""
 
     energy: Any
     sampler: Any
-    chains: int | None
-    shape: Sequence[int] | int | None
-    init: Any
-    steps: int | None
-    draws: int
-    warmup: int
-    temperature: float
-    seed: int | None
-    devices: str | Sequence[str]
-    executor: Any
-    chunk_size: int | str
-    precision: str
-    noise: str
-    condition: Mapping[str, Any] | None
-    shared: Mapping[str, Any] | None
-    writers: Any
-    reducers: Any
-    observers: Any
-    out: str | Path | None
-    overwrite: bool
-    base: str | Path
+    chains: int | None = None
+    shape: Sequence[int] | int | None = None
+    init: Any = "auto"
+    steps: int | None = None
+    draws: int = 1
+    warmup: int = 0
+    temperature: float = 1.0
+    seed: int | None = None
+    devices: str | Sequence[str] = "auto"
+    executor: Any = "auto"
+    chunk_size: int | str = "auto"
+    precision: str = "float32"
+    noise: str = "auto"
+    condition: Mapping[str, Any] | None = None
+    shared: Mapping[str, Any] | None = None
+    writers: Any = ()
+    reducers: Any = ()
+    observers: Any = ()
+    out: str | Path | None = None
+    overwrite: bool = False
+    base: str | Path = "."
 
 
 def prepare(request: Request) -> Prepared:
@@ -87,6 +92,8 @@ def prepare(request: Request) -> Prepared:
         SamplerError: The sampler breaks its contract.
     """
     registry = default()
+    # What is wrongly blocked is said as such, not as a fault of the first plugin that is asked for.
+    registry.records()
     live: dict[str, Any] = {}
     _check_scalars(request)
     out = None if request.out is None else Path(request.out).absolute()
@@ -97,11 +104,17 @@ def prepare(request: Request) -> Prepared:
     if out is None and request.writers:
         raise InputError("`out` must be set when writers are named; got None. Say where they write: out='runs/mine'.")
     reducers = (
-        {"use": "ebmcore.statistics:Moments", "name": SUMMARY},
         *_tables("reducer", request.reducers, live),
+        {"use": "ebmcore.statistics:Moments", "name": SUMMARY},
     )
     _check_names("writer", writers)
     _check_names("reducer", reducers)
+    with about("run", "init"):
+        init = init_table(request.init, live, live_table)
+    with about("engine", "devices"):
+        devices = resolve_devices(request.devices)
+    with about("engine", "noise"):
+        noise = choose_noise(request.noise, devices, getattr(torch, request.precision), registry)
     job = JobSpec(
         id=secrets.token_hex(8),
         base=str(Path(request.base).absolute()),
@@ -111,11 +124,11 @@ def prepare(request: Request) -> Prepared:
         chains=0,
         first_chain=0,
         shape=(),
-        init=init_table(request.init, live, live_table),
+        init=init,
         temperature=check_temperature(request.temperature),
         seed=secrets.randbits(63) if request.seed is None else check_seed(request.seed),
         precision=request.precision,
-        noise=noise_name(request.noise),
+        noise=noise,
         condition=_tensors("condition", request.condition, live),
         shared=_tensors("shared", request.shared, live),
         writers=writers,
@@ -126,24 +139,26 @@ def prepare(request: Request) -> Prepared:
     parts = build_parts(job, live, registry)
     shape = _shape(request, parts)
     chains = _chains(request, parts)
-    _check_rows(chains, shape, parts)
+    _check_conditions(chains, parts)
     ensembles = _ensembles(chains, parts)
     aligns = [writer.align for writer in parts.writers.values() if isinstance(writer, HasAlign)]
     job = replace(job, chains=chains, shape=shape, grain=grain_of(ensembles, aligns))
-    plan, executor, table = _plan(request, job, registry, live)
+    plan, executor, table = _plan(request, job, devices, registry, live)
     runtime = Runtime(job, parts)
-    layouts = probe(
-        runtime.energy(plan.devices[0]),
-        job.stages,
-        parts.samplers,
-        start=parts.start,
-        backend=parts.noise,
-        seed=job.seed,
-        chains=chains,
-        grain=job.grain,
-    )
+    with about("model"):
+        looks = probe(
+            runtime.energy(plan.devices[0]),
+            job.stages,
+            parts.samplers,
+            start=parts.start,
+            backend=parts.noise,
+            seed=job.seed,
+            chains=chains,
+            grain=job.grain,
+        )
     observers = _observers(request, registry, live)
-    return Prepared(replace(runtime, job=replace(job, layouts=layouts)), plan, executor, table, observers)
+    runtime = replace(runtime, job=replace(job, layouts=tuple(look.layout for look in looks)))
+    return Prepared(runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks))
 
 
 def _check_scalars(request: Request) -> None:
@@ -160,11 +175,6 @@ def check_temperature(temperature: float) -> float:
     if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
         raise InputError(f"`temperature` must be a number > 0; got {temperature!r}. Leave it at 1.0.")
     return float(temperature)
-
-
-def noise_name(noise: str) -> str:
-    """Return the noise backend that is meant; `"auto"` is the reference."""
-    return "reference" if noise == "auto" else noise
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -201,8 +211,17 @@ def _stages(request: Request, live: dict[str, Any]) -> tuple[Stage, ...]:
             )
     if not stages:
         raise InputError("a list of stages must have at least one; got none. Add an ebm.Stage(...).")
-    last = len(stages) - 1
-    return tuple(_stage(stage, f"stage {i} sampler", int(i == last), live) for i, stage in enumerate(stages))
+    checked = []
+    for i, stage in enumerate(stages):
+        with about("stage", i):
+            checked.append(_stage(stage, f"stage {i} sampler", 0, live))
+    with about("stage", len(stages) - 1):
+        if not checked[-1].draws:
+            raise InputError(
+                "`draws` of the last stage must be >= 1, or the run keeps nothing; got 0. "
+                "Set draws=1 to keep the last positions, draws=steps to keep all."
+            )
+    return tuple(checked)
 
 
 def _stage(stage: Stage, what: str, least_draws: int, live: dict[str, Any]) -> Stage:
@@ -219,18 +238,27 @@ def _stage(stage: Stage, what: str, least_draws: int, live: dict[str, Any]) -> S
 
 def _tables(kind: str, values: Any, live: dict[str, Any]) -> tuple[Mapping[str, Any], ...]:
     several = values if isinstance(values, list | tuple) else [values]
-    return tuple(as_table(kind, value, f"{kind} {number}", live) for number, value in enumerate(several))
+    tables = []
+    for number, value in enumerate(several):
+        with about(kind, number):
+            tables.append(as_table(kind, value, f"{kind} {number}", live))
+    return tuple(tables)
 
 
 def _check_names(kind: str, tables: Sequence[Mapping[str, Any]]) -> None:
-    names = [name_of(table) for table in tables]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(
-                f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one."
-            )
-        if "/" in name or name.startswith(".") or not name:
-            raise InputError(f"a {kind}'s name must be usable as a folder; got '{name}'. Use letters, digits, - and _.")
+    seen: set[str] = set()
+    for number, name in enumerate(map(name_of, tables)):
+        with about(kind, number):
+            if name in seen:
+                raise InputError(
+                    f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one."
+                )
+        with about(kind, number, "name"):
+            if "/" in name or name.startswith(".") or not name:
+                raise InputError(
+                    f"a {kind}'s name must be usable as a folder; got '{name}'. Use letters, digits, - and _."
+                )
+        seen.add(name)
 
 
 def _tensors(what: str, tensors: Mapping[str, Any] | None, live: dict[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -260,6 +288,11 @@ def _shape(request: Request, parts: Parts) -> tuple[int, ...]:
         raise InputError(
             "`shape` must be known; got none from the energy, `init` or you. Give one position's, such as (2,)."
         )
+    if asked is None and begun not in (None, shape):
+        raise InputError(
+            f"`init` must hold positions of the energy's shape, {list(shape)}; got {list(begun or ())}. "
+            "Begin with 'auto', or with positions of that shape."
+        )
     for source, other in (("the energy", known), ("`init`", begun)):
         if other is not None and other != shape:
             raise InputError(f"`shape` must be that of {source}, {list(other)}; got {list(shape)}. Leave `shape` out.")
@@ -284,13 +317,20 @@ def _chains(request: Request, parts: Parts) -> int:
     return chains
 
 
-def _check_rows(chains: int, shape: tuple[int, ...], parts: Parts) -> None:
+def _check_conditions(chains: int, parts: Parts) -> None:
+    for name in parts.shared:
+        with about("shared", name):
+            check_keyword(parts.model, name, "shared")
     for name, value in parts.condition.items():
-        if value.ndim == 0 or len(value) != chains:
-            raise InputError(
-                f"condition '{name}' must have one row a chain, here {chains}; got shape {list(value.shape)}. "
-                "Give what is the same for all chains as `shared`."
-            )
+        with about("condition", name):
+            if name in parts.shared:
+                raise InputError(f"condition '{name}' must not be shared too; got both. Leave one of them out.")
+            if value.ndim == 0 or len(value) != chains:
+                raise InputError(
+                    f"condition '{name}' must have one row a chain, here {chains}; got shape {list(value.shape)}. "
+                    "Give what is the same for all chains as `shared`."
+                )
+            check_keyword(parts.model, name, "condition")
 
 
 def _ensembles(chains: int, parts: Parts) -> list[int]:
@@ -305,12 +345,12 @@ def _ensembles(chains: int, parts: Parts) -> list[int]:
 
 
 def _plan(
-    request: Request, job: JobSpec, registry: Registry, live: dict[str, Any]
+    request: Request, job: JobSpec, devices: tuple[str, ...], registry: Registry, live: dict[str, Any]
 ) -> tuple[Plan, Executor, Mapping[str, Any]]:
-    devices = resolve_devices(request.devices)
     automatic = request.executor == "auto" if isinstance(request.executor, str) else False
-    table = as_table("executor", "threads" if automatic else request.executor, "executor", live)
-    executor, _ = build_part("executor", table, live, registry, Path(job.base))
+    with about("engine", "executor"):
+        table = as_table("executor", "threads" if automatic else request.executor, "executor", live)
+        executor, _ = build_part("executor", table, live, registry, Path(job.base))
     workers = int(getattr(executor, "workers", None) or len(devices))
     size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
     steps = sum(stage.warmup + stage.steps for stage in job.stages)
@@ -331,5 +371,10 @@ def _plan(
 
 
 def _observers(request: Request, registry: Registry, live: dict[str, Any]) -> tuple[Any, ...]:
-    tables = _tables("observer", request.observers, live)
-    return tuple(build_part("observer", table, live, registry, Path(request.base))[0] for table in tables)
+    observers = []
+    for number, table in enumerate(_tables("observer", request.observers, live)):
+        with about("observer", number):
+            observers.append(build_part("observer", table, live, registry, Path(request.base))[0])
+            # Refuses what hears no event.
+            Observers([observers[-1]])
+    return tuple(observers)

@@ -6,15 +6,15 @@ It refuses energies and samplers that break their contracts, and learns what eac
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ebmcore.energy import BoundEnergy, has_value
-from ebmcore.energy_checks import check_energy, check_model
-from ebmcore.errors import InputError, SamplerError
+from ebmcore.energy_checks import check_energy, check_model, raised
+from ebmcore.errors import EbmcoreError, InputError, SamplerError, about
 from ebmcore.folding import folds
 from ebmcore.initial import Start, point_range
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
@@ -29,9 +29,18 @@ from ebmcore.protocols import (
     Sampler,
     Stage,
 )
-from ebmcore.states import check_info, check_state, numpy_name
+from ebmcore.states import check_info, check_state, fields_of, numpy_name
 
 BOTH = frozenset({"value", "gradient"})
+
+
+class Look(NamedTuple):
+    """What a look at a stage told."""
+
+    layout: Layout | None
+    """What it stores; None if it keeps no draw."""
+    state_bytes: int
+    """Bytes of the sampler's state of one chain."""
 
 
 def check_pair(energy: BoundEnergy, sampler: Sampler[Any]) -> None:
@@ -71,8 +80,8 @@ def probe(
     seed: int,
     chains: int,
     grain: int,
-) -> tuple[Layout | None, ...]:
-    """Run a few chains for one step of each stage, and return what each stage stores.
+) -> tuple[Look, ...]:
+    """Run a few chains for one step of each stage, and return what that told.
 
     Args:
         energy: The energy of all chains.
@@ -95,12 +104,28 @@ def probe(
         backend, seed, points, dtype=energy.dtype, device=energy.device, stream=INIT, t=0, step=0, steps=0
     )
     like = torch.empty((n, *energy.shape), dtype=energy.dtype, device=energy.device)
-    position = start.positions(0, n, 0, like, energy.support, noise)
-    layouts: list[Layout | None] = []
-    for stage, sampler in zip(stages, samplers, strict=True):
-        state, info = check_first_step(energy, sampler, position, backend)
-        layouts.append(_layout(stage, sampler, state, info, energy, chains, grain) if stage.draws else None)
-    return tuple(layouts)
+    with about("run", "init"):
+        position = _begin(start, n, like, energy, noise)
+    looks = []
+    for index, (stage, sampler) in enumerate(zip(stages, samplers, strict=True)):
+        with about("stage", index, "sampler"):
+            state, info = check_first_step(energy, sampler, position, backend)
+            layout = _layout(stage, sampler, state, info, energy, chains, grain) if stage.draws else None
+        size = sum(leaf.numel() * leaf.element_size() for _, leaf in fields_of(state))
+        looks.append(Look(layout, size // len(state[0])))
+    return tuple(looks)
+
+
+def _begin(start: Start, n: int, like: Tensor, energy: BoundEnergy, noise: CounterNoise) -> Tensor:
+    try:
+        return start.positions(0, n, 0, like, energy.support, noise)
+    except EbmcoreError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the function given as `init` must accept any chain ids and their noise; it {raised(error)}. "
+            "Mend it there."
+        ) from error
 
 
 def check_first_step(
@@ -130,7 +155,8 @@ def check_first_step(
     few = energy.select(index).rows(0, n)
     if isinstance(energy.model, HasMinibatch):
         few = few.sharing(energy.model.minibatch(_noise(few, backend, n, MINIBATCH)))
-    check_energy(few, position, gradient="gradient" in needs(sampler))
+    with about("model"):
+        check_energy(few, position, gradient="gradient" in needs(sampler))
     return _one_step(few, sampler, position, backend)
 
 
@@ -147,9 +173,9 @@ def _one_step(
     energy: BoundEnergy, sampler: Sampler[Any], position: Tensor, backend: Any
 ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
     who, n = type(sampler).__name__, len(position)
-    state = sampler.init(energy, position.clone(), _noise(energy, backend, n, INIT))
+    state = _call(sampler.init, f"{who}.init", energy, position.clone(), _noise(energy, backend, n, INIT))
     check_state(state, position, who=f"{who}.init")
-    result = sampler.step(energy, state, _noise(energy, backend, n, STEP))
+    result = _call(sampler.step, f"{who}.step", energy, state, _noise(energy, backend, n, STEP))
     if not isinstance(result, tuple) or len(result) != 2 or hasattr(result, "_fields"):
         raise SamplerError(
             f"{who}.step must return (state, statistics or None); got {type(result).__name__}. "
@@ -164,6 +190,18 @@ def _one_step(
         )
     check_info(info, n, who=f"{who}.step")
     return after, info
+
+
+def _call(method: Callable[..., Any], who: str, energy: BoundEnergy, *arguments: Any) -> Any:
+    try:
+        return method(energy, *arguments)
+    except EbmcoreError:
+        raise
+    except Exception as error:
+        raise SamplerError(
+            f"{who} must accept positions {list(energy.shape)} of any number of chains; it {raised(error)}. "
+            "Mend it there; --debug shows the traceback."
+        ) from error
 
 
 def _noise(energy: BoundEnergy, backend: Any, n: int, stream: int) -> CounterNoise:

@@ -136,11 +136,11 @@ class _Log:
         if chains - self._last_chains < run.chains / 10 and waited < LINE_AT_LEAST_EVERY:
             return
         self._last_time, self._last_chains = self._clock(), chains
-        left = f", {_duration(seconds * (run.chains - chains) / chains)} left" if chains else ""
+        left = f", {duration(seconds * (run.chains - chains) / chains)} left" if chains else ""
         self._print(f"{self._share(run, chains)}, {_rate(chains, seconds)} chains/s{left}")
 
     def stop(self, run: RunInfo, chains: float, seconds: float) -> None:
-        self._print(f"{self._share(run, chains)}, {_rate(chains, seconds)} chains/s, {_duration(seconds)} in all")
+        self._print(f"{self._share(run, chains)}, {_rate(chains, seconds)} chains/s, {duration(seconds)} in all")
 
     def _share(self, run: RunInfo, chains: float) -> str:
         return f"{int(100 * chains / max(1, run.chains)):3d} % of {run.chains:,} chains"
@@ -155,7 +155,8 @@ def _rate(chains: float, seconds: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

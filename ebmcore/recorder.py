@@ -26,9 +26,9 @@ class Recorder:
         self._sampler: Sampler[Any] = runtime.parts.samplers[index]
         self._thin = self._stage.steps // self._stage.draws
         self._folder: Folder | None = None
-        draw_bytes = _bytes(layout)
-        self._group = group_draws(layout.grain, draw_bytes, layout.draws)
-        self._size = block_draws(chunk.hi - chunk.lo, draw_bytes, layout.draws, self._group)
+        size = draw_bytes(layout)
+        self._group = group_draws(layout.grain, size, layout.draws)
+        self._size = block_draws(chunk.hi - chunk.lo, size, layout.draws, self._group)
         self._first = 0
         self._filled = 0
         self._buffers: dict[str, Tensor] = {}
@@ -77,7 +77,8 @@ class Recorder:
         self._buffers[name][:, self._filled] = rows
 
 
-def _bytes(layout: Layout) -> int:
+def draw_bytes(layout: Layout) -> int:
+    """Return the bytes of one chain's draw, with its statistics and state fields."""
     total = 0
     for spec in layout.arrays.values():
         size = torch.empty(0, dtype=getattr(torch, spec.dtype)).element_size()

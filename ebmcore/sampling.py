@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from ebmcore.energy import frozen
 from ebmcore.observers import Observers
 from ebmcore.prepare import SUMMARY, Prepared, Request, prepare
 from ebmcore.progress import Progress
-from ebmcore.protocols import Chunk, RunInfo
+from ebmcore.protocols import Chunk, JobSpec, RunInfo, Writer
 from ebmcore.reducing import Reduction
+from ebmcore.resolved import run_file
 from ebmcore.result import Result
 from ebmcore.runtime import close_runtime, open_runtime
 from ebmcore.stored import data_folder
@@ -139,6 +141,7 @@ def execute(prepared: Prepared, *, progress: bool | None) -> Result:
         progress: As in `sample`.
 
     Raises:
+        InputError: The run directory cannot be made, or a writer refuses it; nothing was written.
         RunError: The run could not finish.
     """
     job, plan, runtime = prepared.job, prepared.plan, prepared.runtime
@@ -160,12 +163,14 @@ def execute(prepared: Prepared, *, progress: bool | None) -> Result:
 
     runtime.progress = report
     manifest = _manifest(prepared)
-    if job.path is not None:
-        rundir.create(Path(job.path), _settings(prepared), manifest)
+    if job.path is None:
+        _prepare_writers(job, runtime.parts.writers)
+    else:
+        with rundir.made(Path(job.path), run_file(prepared), manifest) as making:
+            _prepare_writers(replace(job, path=str(making)), runtime.parts.writers)
     open_runtime(runtime)
     try:
         with frozen(runtime.parts.model), _stoppable(runtime.stop):
-            _prepare_writers(prepared)
             observers.ebmcore_run_started(run=info)
             started = time.perf_counter()
             reductions = _run_chunks(prepared, info, observers)
@@ -223,13 +228,13 @@ def _stoppable(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _prepare_writers(prepared: Prepared) -> None:
-    for stage, layout in enumerate(prepared.job.layouts):
-        for name, writer in prepared.runtime.parts.writers.items():
+def _prepare_writers(job: JobSpec, writers: Mapping[str, Writer]) -> None:
+    for stage, layout in enumerate(job.layouts):
+        for name, writer in writers.items():
             if layout is not None:
-                folder = data_folder(prepared.job, name, stage)
-                if prepared.job.path is not None:
-                    folder.mkdir(parents=True)
+                folder = data_folder(job, name, stage)
+                if job.path is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
                 writer.prepare(folder, layout, ())
 
 
@@ -257,40 +262,6 @@ def _manifest(prepared: Prepared) -> dict[str, Any]:
         "gradient": prepared.runtime.energy(prepared.plan.devices[0]).gradient_source,
         "plugins": list(prepared.runtime.parts.records),
         "job": prepared.job.to_json(),
-    }
-
-
-def _settings(prepared: Prepared) -> dict[str, Any]:
-    """Return the run file that this run amounts to."""
-    job, last = prepared.job, prepared.job.stages[-1]
-    run = {
-        "chains": job.chains,
-        "shape": job.shape,
-        "init": job.init["use"] if set(job.init) == {"use"} else job.init,
-        "temperature": job.temperature,
-        "seed": job.seed,
-    }
-    engine = {
-        "devices": prepared.plan.devices,
-        "executor": prepared.executor_table,
-        "chunk_size": prepared.plan.chunk_size,
-        "precision": job.precision,
-        "noise": job.noise,
-    }
-    if len(job.stages) == 1:
-        moves = {"sampler": last.sampler}
-        run |= {"steps": last.steps, "draws": last.draws, "warmup": last.warmup}
-    else:
-        moves = {"stage": [stage.to_json() for stage in job.stages]}
-    return {
-        "model": job.energy,
-        **moves,
-        "run": run,
-        "engine": engine,
-        "condition": {name: table.get("path", table) for name, table in job.condition.items()},
-        "shared": {name: table.get("path", table) for name, table in job.shared.items()},
-        "writer": job.writers,
-        "reducer": [table for table in job.reducers if table.get("name") != SUMMARY],
     }
 
 

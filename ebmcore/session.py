@@ -11,6 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from ebmcore.backends import choose_noise
 from ebmcore.devices import cpu_workers, resolve_devices, torch_device
 from ebmcore.energy import BoundEnergy, frozen, place
 from ebmcore.energy_checks import check_mode
@@ -20,9 +21,9 @@ from ebmcore.folding import Folder, folds
 from ebmcore.noise import INIT, CounterNoise, check_seed
 from ebmcore.parts import as_table, build_part
 from ebmcore.plan import grain_of, make_plan
-from ebmcore.prepare import check_temperature, noise_name, whole
+from ebmcore.prepare import check_temperature, whole
 from ebmcore.probe import check_first_step
-from ebmcore.protocols import Chunk, HasEnsembleSize, Sampler
+from ebmcore.protocols import Chunk, HasEnsembleSize, NoiseBackend, Sampler
 from ebmcore.registry import default
 
 
@@ -75,7 +76,8 @@ class Session:
         self._model = build_part("model", as_table("model", energy, "energy", live), live, registry, folder)[0]
         table = as_table("sampler", sampler, "sampler", live)
         self._sampler: Sampler[Any] = build_part("sampler", table, live, registry, folder)[0]
-        self._backend = build_part("noise", {"use": noise_name(noise)}, {}, registry, folder)[0]
+        self._noise = noise
+        self._backend: NoiseBackend | None = None
         self._devices = None if devices == "auto" else resolve_devices(devices)
         self._first = whole("first_chain", first_chain, 0)
         self._size = None if chunk_size == "auto" else whole("chunk_size", chunk_size, 1)
@@ -149,6 +151,7 @@ class Session:
         self._first = whole("first_chain", state["first_chain"], 0)
 
     def _advance(self, energy: BoundEnergy, x: Tensor, chunk: Chunk, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+        assert self._backend is not None
         noise = CounterNoise(
             self._backend,
             self.seed,
@@ -211,6 +214,8 @@ class Session:
         check_mode(self._model)
         seen_now = (x.shape[1:], x.dtype, x.device, *condition)
         if seen_now != self._checked:
+            name = choose_noise(self._noise, self._labels(x), x.dtype, default())
+            self._backend = build_part("noise", {"use": name}, {}, default(), Path())[0]
             with frozen(self._model):
                 energy = self._energy(x, self._labels(x)[0], condition)
                 check_first_step(energy, self._sampler, x, self._backend)

@@ -1,15 +1,14 @@
 """A plugin's settings <-> plain values, by a strict pydantic model that is built from the plugin's own fields.
 
 Plain values are what TOML can hold. Nothing is coerced but what TOML cannot say: an integral
-float is taken for a whole number (`chains = 1e6`), a list for a tuple, a string for a path.
+float is taken for a whole number (`chains = 1e6`), a list for a tuple, a string for a path. A
+setting that is a plugin itself comes as a `Part`, which the caller replaces: only the registry
+knows plugins.
 """
 
 from __future__ import annotations
 
-import datetime
-import numbers
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from ebmcore.errors import EbmcoreError, PluginError, SettingsError
 from ebmcore.settings_errors import first_problem, shown
-from ebmcore.settings_fields import REQUIRED, Setting, is_plain_dataclass, read_settings
-from ebmcore.settings_types import IN_PYTHON, named, strict_type
+from ebmcore.settings_fields import REQUIRED, Setting, read_settings
+from ebmcore.settings_nested import Part, fill
+from ebmcore.settings_types import AS_DEFAULT, named, strict_type
 
 _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
@@ -52,30 +52,44 @@ def settings_model(target: Any, *, subject: str | None = None) -> type[BaseModel
     return model
 
 
-def validate(target: Any, values: Mapping[str, Any], *, subject: str) -> dict[str, Any]:
+def validate(target: Any, values: Mapping[str, Any], *, subject: str, context: str | None = None) -> dict[str, Any]:
     """Return the value of every setting, defaults included, with the types that the plugin asks for.
+
+    What was given for a setting that is a plugin itself comes as a `Part`, at any depth of lists and tables.
 
     Args:
         target: A dataclass, another class, or a function.
         values: Settings by name, as a run file holds them.
         subject: What messages call it: "sampler 'ula'".
+        context: `IN_PYTHON` for values that an object holds already.
 
     Raises:
         SettingsError: A setting is unknown, missing, of the wrong type or out of bounds; the first problem, in a line.
         PluginError: The plugin's settings cannot be read.
     """
-    return _by_name(_validated(target, values, subject))
+    model = settings_model(target, subject=subject)
+    try:
+        checked = model.model_validate(dict(values), context=context)
+    except ValidationError as error:
+        raise SettingsError(first_problem(model, error, values, subject)) from None
+    return {str(field.alias): getattr(checked, attribute) for attribute, field in model.model_fields.items()}
 
 
-def construct(target: Any, values: Mapping[str, Any], *, subject: str) -> Any:
+def construct(target: Any, values: Mapping[str, Any], *, subject: str, make: Callable[[Part, str], Any]) -> Any:
     """Validate settings and call the plugin's class or function with those that are given.
+
+    Args:
+        target: A dataclass, another class, or a function.
+        values: Settings by name, as a run file holds them.
+        subject: What messages call it.
+        make: Returns the object of a setting that is a plugin itself, given it and its place (`samplers[1]`).
 
     Raises:
         SettingsError: As `validate`; or the plugin itself refuses them, with a ValueError or TypeError.
         PluginError: The plugin raises anything else.
     """
-    model = _validated(target, values, subject)
-    given = {name: value for name, value in _by_name(model).items() if name in values}
+    whole = validate(target, values, subject=subject)
+    given = {name: fill(value, make, name) for name, value in whole.items() if name in values}
     try:
         return target(**given)
     except (EbmcoreError, KeyboardInterrupt):
@@ -84,58 +98,6 @@ def construct(target: Any, values: Mapping[str, Any], *, subject: str) -> Any:
         raise SettingsError(f"{subject} refuses its settings: {_line(error)}") from error
     except BaseException as error:  # a plugin may raise anything, SystemExit too
         raise PluginError(f"{subject} failed while it was made: {type(error).__name__}: {_line(error)}") from error
-
-
-def check_instance(instance: Any, *, subject: str) -> None:
-    """Validate the fields of a dataclass that was made in Python; anything else has no settings to look at.
-
-    A field that still is its default is the plugin's affair. The others must have their types
-    already: nothing is converted in an object that exists.
-
-    Raises:
-        SettingsError: A field breaks its type or bounds.
-        PluginError: The settings of its class cannot be read.
-    """
-    target = type(instance)
-    if not is_plain_dataclass(target):
-        return
-    model = settings_model(target, subject=subject)
-    defaults = {str(field.alias): field.default for field in model.model_fields.values()}
-    values = {name: getattr(instance, name) for name in defaults}
-    changed = {name: value for name, value in values.items() if value is not defaults[name]}
-    try:
-        model.model_validate(changed, context=IN_PYTHON)
-    except ValidationError as error:
-        raise SettingsError(first_problem(model, error, changed, subject)) from None
-
-
-def plain(target: Any, values: Mapping[str, Any], *, subject: str) -> dict[str, Any]:
-    """Return the value of every setting as TOML can hold it: validated, defaults included, None left out.
-
-    A default that TOML cannot hold is left out too: it is in the plugin's source.
-
-    Raises:
-        SettingsError: As `validate`; or a value that was given is not one that TOML can hold.
-    """
-    whole = validate(target, values, subject=subject)
-    return _to_plain(whole, frozenset(whole) - frozenset(values), subject)
-
-
-def dump(instance: Any) -> dict[str, Any]:
-    """Return the settings of a dataclass instance as TOML can hold them; see `plain`.
-
-    Raises:
-        SettingsError: It is no dataclass, or a field that is not its default holds what TOML cannot.
-    """
-    target = type(instance)
-    if not is_plain_dataclass(target):
-        raise SettingsError(
-            f"{target.__name__} must be a dataclass to have its settings written; got {shown(instance)}."
-        )
-    fields = settings_model(target).model_fields.values()
-    values = {str(field.alias): getattr(instance, str(field.alias)) for field in fields}
-    untouched = frozenset(str(field.alias) for field in fields if values[str(field.alias)] is field.default)
-    return _to_plain(values, untouched, target.__name__)
 
 
 def _make_model(target: Any, settings: tuple[Setting, ...], subject: str) -> type[BaseModel]:
@@ -170,7 +132,7 @@ def _check_defaults(model: type[BaseModel], settings: tuple[Setting, ...], subje
     """Refuse a default that could not be set: then what is written beside a run could not be read again."""
     defaults = {setting.name: setting.default for setting in settings if setting.default is not REQUIRED}
     try:
-        model.model_validate(defaults)
+        model.model_validate(defaults, context=AS_DEFAULT)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             if problem["type"] != "missing":
@@ -181,53 +143,5 @@ def _check_defaults(model: type[BaseModel], settings: tuple[Setting, ...], subje
                 ) from None
 
 
-def _validated(target: Any, values: Mapping[str, Any], subject: str) -> BaseModel:
-    model = settings_model(target, subject=subject)
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        raise SettingsError(first_problem(model, error, values, subject)) from None
-
-
-def _by_name(model: BaseModel) -> dict[str, Any]:
-    fields = type(model).model_fields
-    return {str(field.alias): getattr(model, attribute) for attribute, field in fields.items()}
-
-
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _to_plain(values: Mapping[str, Any], untouched: frozenset[str], subject: str) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name, value in values.items():
-        try:
-            written = _plain(value)
-        except TypeError:
-            if name in untouched:
-                continue
-            raise SettingsError(
-                f"`{name}` of {subject} must be a value that a run file can hold; got {shown(value)}. "
-                "Pass an object that is made with it in place of the table."
-            ) from None
-        if written is not None:
-            kept[name] = written
-    return kept
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str | Path):
-        return str(value)
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items() if one is not None}
-    if isinstance(value, list | tuple) and None not in value:
-        return [_plain(one) for one in value]
-    raise TypeError

@@ -27,6 +27,8 @@ _RULES: Mapping[str, str] = {
     "dict_type": "must be a table",
     "is_instance_of": "must be of class {class}",
     "literal_error": "must be {expected}",
+    "part_type": "must be {what}",
+    "part_object_type": "must be {what} object",
     "missing": "must be set",
     "too_short": "must have {min_length} or more elements",
     "too_long": "must have {max_length} or fewer elements",
@@ -160,7 +162,7 @@ def _place(name: str, path: Sequence[int | str], value: Any) -> tuple[str, Any]:
 
 
 def _rewrite(kind: str, value: Any) -> str:
-    """Say how to write a value that is right but for its form."""
+    """Say how to write a value that is right but for its form, or of what form it is."""
     if kind in _NUMBERS and isinstance(value, str):
         try:
             float(value)
@@ -171,6 +173,10 @@ def _rewrite(kind: str, value: Any) -> str:
         return f"Write {int(value)}."
     if kind == "string_type" and isinstance(value, int | float):
         return "Write it in quotes."
+    if kind == "part_type":
+        return 'Write a name, or a table such as {use = "NAME"} with its settings.'
+    if kind == "part_object_type":
+        return 'Make it in Python, or name all of it: ebm.use("NAME", ...).'
     return ""
 
 
@@ -184,6 +190,7 @@ def _example(model: type[BaseModel], name: str) -> str:
             return all(problem["loc"][0] != name for problem in error.errors(include_url=False))
         return True
 
-    if suits(object()):
+    # Just anything, that is: no number, and no plugin or path either.
+    if suits(b""):
         return ""
     return next((str(value).lower() for value in _EXAMPLES if suits(value)), "")

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ebmcore.errors import PluginError
+from ebmcore.settings_nested import members
 
 HOST_WORDS = ("use", "name", "weights")
 """Keys of a plugin's table that the host reads itself."""
@@ -141,12 +142,32 @@ def _type_of(default: Any) -> Any:
 
 def _resolve(annotation: Any, scope: Mapping[str, Any], local: Mapping[str, Any], name: str, subject: str) -> Any:
     """Resolve one annotation by itself: another that only a type checker can resolve does no harm."""
+    holder = SimpleNamespace(__annotations__={name: annotation})
+
+    def resolved(**names: Any) -> Any:
+        return typing.get_type_hints(holder, {**scope, **names}, dict(local), include_extras=True)[name]
+
     try:
-        holder = SimpleNamespace(__annotations__={name: annotation})
-        return typing.get_type_hints(holder, dict(scope), dict(local), include_extras=True)[name]
+        try:
+            return resolved()
+        except NameError as error:
+            # `Energy` is written with torch's Tensor, which a module with an energy for a setting need not import.
+            if error.name != "Tensor" or _mentions(found := resolved(Tensor=_Tensor), _Tensor):
+                raise
+            return found
     except Exception as error:
         written = " ".join(str(annotation).split())[:60]
         raise PluginError(
             f"{subject} must give `{name}` a type that can be resolved; got {written!r} ({type(error).__name__}: "
             f"{str(error)[:80]}). Import it at the top of the module, not for type checkers alone."
         ) from None
+
+
+class _Tensor:
+    """Stands for a Tensor that a module has not imported."""
+
+
+def _mentions(annotation: Any, part: type) -> bool:
+    """Does an annotation name a class, but for what `Energy` is made of?"""
+    arguments = annotation if isinstance(annotation, list) else members(typing.get_args(annotation))
+    return annotation is part or any(_mentions(argument, part) for argument in arguments)

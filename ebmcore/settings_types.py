@@ -13,8 +13,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from ebmcore.settings_nested import constant_type, kind_of, members, part_type
+
 IN_PYTHON = "in Python"
 """Validation context of values that an object holds already: nothing can be converted any more."""
+
+AS_DEFAULT = "as default"
+"""Validation context of defaults, which a plugin gets as they are: a table in one would stay a table."""
 
 _NUMBER = ("gt", "ge", "lt", "le", "multiple_of")
 _LENGTH = ("min_length", "max_length")
@@ -54,7 +59,9 @@ def _typed(annotation: Any, bounds: Mapping[str, Any], used: set[str]) -> Any:
         base, *added = get_args(inner) if get_origin(inner) is Annotated else (inner,)
         return _annotated(base, *arguments[1:], *added)
     if origin in (Union, types.UnionType):
-        return reduce(operator.or_, (_typed(argument, bounds, used) for argument in arguments))
+        return _union(members(arguments), bounds, used)
+    if nested := kind_of(annotation):
+        return _union((annotation,), bounds, used) if nested == "schedule" else part_type(nested)
     if annotation is int:
         return _annotated(int, *_asked(bounds, _NUMBER, used), BeforeValidator(_whole))
     if annotation is float:
@@ -77,6 +84,23 @@ def _typed(annotation: Any, bounds: Mapping[str, Any], used: set[str]) -> Any:
     return annotation
 
 
+def _union(arguments: tuple[Any, ...], bounds: Mapping[str, Any], used: set[str]) -> Any:
+    numbers_stay = any(argument in (int, float) for argument in map(_bare, arguments))
+    typed: list[Any] = []
+    for argument in arguments:
+        if kind_of(argument) == "schedule":
+            typed.append(part_type("schedule"))
+            if not numbers_stay:
+                typed.insert(0, constant_type(_typed(float, bounds, used)))
+        else:
+            typed.append(_typed(argument, bounds, used))
+    return reduce(operator.or_, typed)
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
 def _annotated(base: Any, *metadata: Any) -> Any:
     return Annotated[(base, *metadata)] if metadata else base
 
@@ -95,7 +119,7 @@ def _asked(bounds: Mapping[str, Any], keys: tuple[str, ...], used: set[str]) -> 
 
 def _whole(value: Any, info: ValidationInfo) -> Any:
     """Take 1e6 for 1000000, which TOML writes as a float, and numpy's whole numbers."""
-    if info.context is None and isinstance(value, float) and value.is_integer():
+    if info.context != IN_PYTHON and isinstance(value, float) and value.is_integer():
         return int(value)
     return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
 
@@ -108,12 +132,12 @@ def _real(value: Any) -> Any:
 
 
 def _path(value: Any, info: ValidationInfo) -> Any:
-    return Path(value) if info.context is None and isinstance(value, str) else value
+    return Path(value) if info.context != IN_PYTHON and isinstance(value, str) else value
 
 
 def _tuple(value: Any, info: ValidationInfo) -> Any:
-    return tuple(value) if info.context is None and isinstance(value, list) else value
+    return tuple(value) if info.context != IN_PYTHON and isinstance(value, list) else value
 
 
 def _list(value: Any, info: ValidationInfo) -> Any:
-    return list(value) if info.context is None and isinstance(value, tuple) else value
+    return list(value) if info.context != IN_PYTHON and isinstance(value, tuple) else value

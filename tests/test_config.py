@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ebmcore.config import RunConfig
-from ebmcore.errors import ConfigError
+from ebmcore.errors import ConfigError, InputError
+from ebmcore.protocols import Stage
 
 FILE = """\
 [model]
@@ -26,6 +27,26 @@ steps = 1000
 seed = 7
 """
 LAST = len(FILE.splitlines()) + 1
+
+STAGES = """\
+[model]
+use = "double_well"
+
+[[stage]]
+sampler = {use = "ula", step_size = 0.01}
+steps = 100
+
+[[stage]]
+steps = 50
+draws = 10
+warmup = 5
+[stage.sampler]
+use = "mala"
+step_size = 0.1
+
+[run]
+chains = 64
+"""
 
 
 @pytest.fixture
@@ -76,6 +97,10 @@ def test_every_key(write, tmp_path):
         chunk_size = 64
         precision = "float64"
         noise = "reference"
+        [condition]
+        y = "labels.npy"
+        [shared]
+        sigma = "sigma.safetensors"
         [[writer]]
         use = "npy"
         [[writer]]
@@ -106,7 +131,39 @@ def test_every_key(write, tmp_path):
         "chunk_size": 64,
         "precision": "float64",
         "noise": "reference",
+        "condition": {"y": "labels.npy"},
+        "shared": {"sigma": "sigma.safetensors"},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "init"),
+    [
+        ('"start.npy"', "start.npy"),
+        ('"runs/before"', "runs/before"),
+        ('"./mine.py:begin"', "./mine.py:begin"),
+        ('{use = "normal", scale = 2}', {"use": "normal", "scale": 2.0}),
+        ('{use = "start.npy", repeat = 1e1}', {"use": "start.npy", "repeat": 10}),
+    ],
+)
+def test_init_is_a_string_or_a_table(write, text, init):
+    assert RunConfig.load(write(FILE + f"init = {text}\n")).arguments()["init"] == init
+
+
+def test_stages_stand_for_the_sampler(write):
+    arguments = RunConfig.load(write(STAGES)).arguments()
+    assert arguments["sampler"] == [
+        Stage({"use": "ula", "step_size": 0.01}, 100),
+        Stage({"use": "mala", "step_size": 0.1}, 50, draws=10, warmup=5),
+    ]
+    assert arguments["chains"] == 64
+    assert not {"steps", "draws", "warmup"} & set(arguments)
+
+
+def test_set_reaches_into_a_stage(write):
+    arguments = RunConfig.load(write(STAGES), ["stage.1.sampler.step_size=0.2", "stage.0.steps=7"]).arguments()
+    assert [stage.sampler["step_size"] for stage in arguments["sampler"]] == [0.01, 0.2]
+    assert arguments["sampler"][0].steps == 7
 
 
 def test_arguments_name_parameters_of_sample(write):
@@ -152,7 +209,13 @@ def test_later_sets_win_and_lists_of_tables_are_addressed_by_index(write):
 
 MISTAKES = {
     "empty file": ("", "", "must have [model]; got an empty file"),
-    "no sampler": ('[model]\nuse = "x"\n', "", "must have [sampler]; got only [model]"),
+    "no run": ('[model]\nuse = "x"\n', "", "must have [run]; got only [model]. Add a table [run]."),
+    "no sampler": (
+        '[model]\nuse = "x"\n[run]\nchains = 1\nsteps = 1\n',
+        "",
+        "must have [sampler] or [[stage]]; got only [model], [run]. Add a table [sampler].",
+    ),
+    "no steps": (FILE.replace("steps = 1000\n", ""), ":8: ", "`run.steps` must be given; got nothing. Add steps = ..."),
     "no use": (FILE.replace('use = "ula"\n', ""), ":4: ", "`sampler.use` must be given"),
     "use misspelled": (FILE.replace('use = "ula"', 'ues = "ula"'), ":4: ", "Is 'ues' a misspelling of it?"),
     "no chains": (FILE.replace("chains = 1_000_000\n", ""), ":8: ", "`run.chains` must be given"),
@@ -162,7 +225,48 @@ MISTAKES = {
         "[run] has no key named 'chians'. Did you mean 'chains'?",
     ),
     "table misspelled": (FILE + "[engin]\n", f":{LAST}: ", "no table named 'engin'. Did you mean 'engine'?"),
-    "not built yet: stages": (FILE + "[[stage]]\nsteps = 1\n", f":{LAST}: ", "no table named 'stage'"),
+    "stage without a sampler": (
+        STAGES.replace('sampler = {use = "ula", step_size = 0.01}\n', ""),
+        ":4: ",
+        "`stage.0.sampler` must be given; got nothing. Add sampler = ... to [[stage]].",
+    ),
+    "stage with another key": (
+        STAGES.replace("draws = 10", "drawz = 10"),
+        ":10: ",
+        "[[stage]] has no key named 'drawz'. Did you mean 'draws'?",
+    ),
+    "stage as one table": (STAGES.replace("[[stage]]\nsampler", "[stage]\nsampler", 1), ":8: ", "must be TOML"),
+    "sampler beside stages": (
+        STAGES + '[sampler]\nuse = "ula"\n',
+        ":18: ",
+        "[sampler] must be left out beside [[stage]]; got both. Move it into a stage",
+    ),
+    "steps beside stages": (
+        STAGES + "steps = 10\n",
+        ":18: ",
+        "`run.steps` must be left out beside [[stage]]; got 10. Give each [[stage]] its own.",
+    ),
+    "init as a number": (FILE + "init = 3\n", f":{LAST}: ", "`run.init` must be a string or a table; got 3"),
+    "init table": (
+        FILE + "init = {use = 'normal', sclae = 2}\n",
+        f":{LAST}: ",
+        "[run.init] has no key named 'sclae'. Did you mean 'scale'?",
+    ),
+    "init repeat": (
+        FILE + "init = {use = 'normal', repeat = 0}\n",
+        f":{LAST}: ",
+        "`run.init.repeat` must be >= 1; got 0. Choose 1 or more.",
+    ),
+    "condition": (
+        FILE + "[condition]\ny = 3\n",
+        f":{LAST + 1}: ",
+        "`condition.y` must be a string; got 3. Write it in",
+    ),
+    "condition as a name": (
+        "condition = 'y.npy'\n" + FILE,
+        ":1: ",
+        "`condition` must be a table; got 'y.npy'. Write [condition].",
+    ),
     "not built yet: tune": (FILE + "tune = 5\n", f":{LAST}: ", "[run] has no key named 'tune'"),
     "not built yet: gradient": (FILE + "[engine]\ngradient = 'auto'\n", f":{LAST + 1}: ", "no key named 'gradient'"),
     "single writer table": (
@@ -187,7 +291,6 @@ MISTAKES = {
     ),
     "temperature 0": (FILE + "temperature = 0.0\n", f":{LAST}: ", "`run.temperature` must be > 0; got 0.0"),
     "temperature nan": (FILE + "temperature = nan\n", f":{LAST}: ", "`run.temperature` must be finite; got nan"),
-    "init": (FILE + "init = 'norml'\n", f":{LAST}: ", "must be 'auto', 'normal' or 'uniform'; got 'norml'"),
     "shape": (FILE + "shape = [2, 0]\n", f":{LAST}: ", "`run.shape.1` must be >= 1; got 0"),
     "chunk size": (FILE + "[engine]\nchunk_size = 0\n", f":{LAST + 1}: ", "must be 'auto' or >= 1; got 0"),
     "devices": (FILE + "[engine]\ndevices = 2\n", f":{LAST + 1}: ", "must be a string or a list; got 2"),
@@ -207,7 +310,7 @@ MISTAKES = {
         f":{LAST + 3}: ",
         "`writer.1.use` must be a string; got 3",
     ),
-    "long value": (FILE + f"init = '{'x' * 500}'\n", f":{LAST}: ", "xxx..."),
+    "long value": (FILE + f"[engine]\nprecision = '{'x' * 500}'\n", f":{LAST + 1}: ", "xxx..."),
     "not TOML": (FILE + "draws 3\n", f":{LAST}: ", "must be TOML"),
     "not TOML at the end": (FILE + "init = '''\n", f":{LAST}: ", "must be TOML"),
     "a key twice": (FILE + "seed = 8\n", f":{LAST}: ", "must be TOML"),
@@ -286,8 +389,8 @@ def complaint(path, overrides=()):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.dictionaries(
-        st.sampled_from(["model", "sampler", "run", "engine", "writer", "x"]),
-        values | st.dictionaries(st.sampled_from(["use", "chains", "steps", "executor", "shape"]), values),
+        st.sampled_from(["model", "sampler", "stage", "run", "engine", "condition", "writer", "x"]),
+        values | st.dictionaries(st.sampled_from(["use", "chains", "steps", "executor", "shape", "init"]), values),
     )
 )
 def test_any_toml_is_accepted_or_refused_in_one_line(write, data):
@@ -298,3 +401,41 @@ def test_any_toml_is_accepted_or_refused_in_one_line(write, data):
 @given(override=st.text(max_size=30) | st.from_regex(r"(run|writer|model)(\.[a-z0-9]{1,3}){0,3}=.*", fullmatch=True))
 def test_any_set_is_accepted_or_refused_in_one_line(write, override):
     assert len(complaint(write(FILE), [override]).splitlines()) <= 1
+
+
+# ------------------------------------------------------------------ mistakes that are found without the file
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "message", "line"),
+    [
+        (FILE, (), "`chains` must be less; got x.", ":9"),
+        (FILE, (), "`devices` must be one; got x.", ""),
+        (FILE, (), "`step_size` must be > 0; got x.", None),
+        (FILE, (), "the disk must be larger.", None),
+        (FILE, (), "`out` must be new.", None),
+        (FILE, ("model",), "the energy must be one.", ":2"),
+        (FILE, ("stage", 0, "sampler"), "`step_size` must be > 0; got -1.", ":6"),
+        (FILE, ("stage", 0, "sampler"), "no sampler is named 'ulla'.", ":5"),
+        (FILE, ("stage", 0, "sampler"), "`noise_std` must be left out.", ":4"),
+        (FILE, ("stage", 0), "`draws` must divide `steps`.", ":8"),
+        (STAGES, ("stage", 0, "sampler"), "`step_size` must be > 0; got -1.", ":5"),
+        (STAGES, ("stage", 1, "sampler"), "`step_size` must be > 0; got -1.", ":14"),
+        (STAGES, ("stage", 1), "`draws` must divide `steps`.", ":10"),
+    ],
+)
+def test_a_mistake_that_is_found_later_is_given_its_line(write, text, key, message, line):
+    path = write(text)
+    error = InputError(message)
+    error.key = key
+    with pytest.raises(InputError) as caught, RunConfig.load(path).located():
+        raise error
+    assert str(caught.value) == (message if line is None else f"{path}{line}: {message}")
+
+
+def test_a_mistake_in_set_that_is_found_later_names_it(write):
+    error = InputError("`step_size` must be > 0; got -1.")
+    error.key = ("stage", 0, "sampler")
+    with pytest.raises(InputError) as caught, RunConfig.load(write(FILE), ["sampler.step_size=-1"]).located():
+        raise error
+    assert str(caught.value) == "--set sampler.step_size=-1: `step_size` must be > 0; got -1."

@@ -7,11 +7,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.documents import ROOT, codes
+
 README = ROOT / "README.md"
 EBMCORE = Path(sys.executable).parent / "ebmcore"
 
@@ -19,19 +19,7 @@ EBMCORE = Path(sys.executable).parent / "ebmcore"
 NOTEBOOK = "import sys; [exec(compile(open(f).read(), f, 'exec'), globals()) for f in sys.argv[1:]]"
 
 
-class Code(NamedTuple):
-    language: str
-    line: int
-    text: str
-
-
-def codes():
-    text = README.read_text()
-    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        yield Code(found[1], text.count("\n", 0, found.start()) + 2, found[2])
-
-
-CODES = list(codes())
+CODES = codes(README)
 
 
 def commands():

@@ -352,7 +352,7 @@ def test_a_broken_plugin_says_so_in_a_line_keeps_its_traceback_and_is_not_import
     site.add("ebmcore-hmc", "0.3.0", sampler={"mclmc": "broken_mod:M"}, modules={"broken_mod": counted})
     site.add("good", sampler={"ula": "good_mod:ULA"}, modules={"good_mod": SAMPLER})
     registry = site.registry()
-    wanted = f"sampler 'mclmc' (ebmcore-hmc 0.3.0) failed to load: {reason}. See: ebmcore plugins list"
+    wanted = f"sampler 'mclmc' (ebmcore-hmc 0.3.0) failed to load: {reason}. See: ebmcore plugins show mclmc"
     import builtins
 
     builtins.broken_imports = 0

@@ -6,6 +6,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -18,10 +19,21 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, Field
 from typing_extensions import Doc
 
+from ebmcore import settings, settings_plain
 from ebmcore.errors import PluginError, SettingsError
-from ebmcore.settings import check_instance, construct, dump, plain, settings_model, validate
+from ebmcore.settings import settings_model, validate
+from ebmcore.settings_objects import check_instance
+from ebmcore.settings_plain import dump
 
 SUBJECT = "sampler 'ula'"
+
+
+def no_plugin(part, path):
+    raise AssertionError(f"{path} is no plugin")
+
+
+construct = partial(settings.construct, make=no_plugin)
+plain = partial(settings_plain.plain, written=no_plugin)
 
 
 @dataclass(frozen=True)

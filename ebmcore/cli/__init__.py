@@ -23,10 +23,13 @@ from ebmcore.errors import EbmcoreError, EbmcoreWarning, InputError, RunStopped
 
 JOURNEYS = """\
 Sample an energy:  python -c "import ebmcore as ebm; help(ebm.sample)"
-Run a file:        ebmcore run FILE.toml      (what is installed: ebmcore plugins)
+Run a file:        ebmcore plan FILE.toml, then ebmcore run FILE.toml      (what is installed: ebmcore plugins)
 Write a plugin:    python -m pydoc ebmcore.protocols"""
 
-_COMMANDS = {"plugins": "ebmcore.cli.plugins:plugins", "run": "ebmcore.cli.run:run"}
+NO_PLUGIN = "EBMCORE_NO_PLUGIN"
+"""What blocks plugins, in this process and in those that it starts; --no-plugin adds to it."""
+
+_COMMANDS = {name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show")}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -35,7 +38,8 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: The words after `ebmcore`; those of the process if left out.
     """
-    wanted = {"debug": False}
+    wanted = {"debug": False, "blocked": ()}
+    before = os.environ.get(NO_PLUGIN)
     with warnings.catch_warnings():
         warnings.showwarning = _one_line_warning(warnings.showwarning)
         try:
@@ -45,6 +49,8 @@ def main(args: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             message, code = _message_and_code(error)
             click.echo(f"error: {' '.join(message.splitlines())}", err=True)
+    if wanted["blocked"]:
+        _set_blocked(before)
     return code if isinstance(code, int) else 0
 
 
@@ -63,20 +69,46 @@ def _message_and_code(error: BaseException) -> tuple[str, int]:
     return f"{type(error).__name__}: {error}. {fix}", 1
 
 
-def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the flag --debug, which works before and after the command's name."""
-    return click.option(
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --debug and --no-plugin, which work before and after the command's name."""
+    debug = click.option(
         "--debug",
         is_flag=True,
         is_eager=True,
         expose_value=False,
         callback=_set_debug,
         help="Show the traceback of an error.",
-    )(command)
+    )
+    no_plugin = click.option(
+        "--no-plugin",
+        metavar="NAME",
+        multiple=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_block,
+        help="Block a plugin (NAME or KIND:NAME) or a distribution; may be repeated.",
+    )
+    return debug(no_plugin(command))
 
 
 def _set_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     context.obj["debug"] |= value
+
+
+def _block(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    if value:
+        context.obj["blocked"] += value
+        _set_blocked(",".join([*filter(None, [os.environ.get(NO_PLUGIN)]), *value]))
+
+
+def _set_blocked(names: str | None) -> None:
+    from ebmcore.registry import renew
+
+    if names is None:
+        os.environ.pop(NO_PLUGIN, None)
+    else:
+        os.environ[NO_PLUGIN] = names
+    renew()
 
 
 @final
@@ -103,7 +135,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, help="Print the version and leave.")
-@debug_option
+@common_options
 @click.pass_context
 def _root(context: click.Context, version: bool) -> None:
     """Run any sampler on any energy, for any number of chains.

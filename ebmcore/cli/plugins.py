@@ -1,4 +1,4 @@
-"""`ebmcore plugins`: what is installed, from metadata alone; no plugin is imported."""
+"""`ebmcore plugins`: what is installed, from metadata alone; and what one of them is, which loads that one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import click
 
-from ebmcore.cli import debug_option
+from ebmcore.cli import common_options
 
 _HEADINGS = ("KIND", "NAME", "STATE", "DISTRIBUTION", "REASON")
 
 
 @click.group(invoke_without_command=True)
-@debug_option
+@common_options
 @click.pass_context
 def plugins(context: click.Context) -> None:
     """List the plugins that are installed."""
@@ -21,7 +21,7 @@ def plugins(context: click.Context) -> None:
 
 
 @plugins.command("list")
-@debug_option
+@common_options
 def list_plugins() -> None:
     """List them: kind, name, state, distribution, and why if one cannot be had."""
     from ebmcore.registry import default
@@ -37,13 +37,34 @@ def list_plugins() -> None:
         )
         for record in records
     ]
-    click.echo("\n".join(_columns([_HEADINGS, *rows])))
+    click.echo("\n".join(columns([_HEADINGS, *rows])))
     if {"sampler", "model", "writer"} <= {record.kind for record in records}:
         click.echo("\nnext: ebmcore run FILE.toml")
     else:
         click.echo("\nnext: pip install ebmcore-langevin ebmcore-models ebmcore-writers")
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+@plugins.command("show")
+@click.argument("name")
+@click.option("--kind", help="Look at this kind alone, such as sampler.")
+@common_options
+def show_plugin(name: str, kind: str | None) -> None:
+    """Load NAME and show its settings, where it comes from, and how a run file names it.
+
+    NAME may be KIND:NAME, NAME@DISTRIBUTION, or a direct reference such as ./file.py:Name. Of a plugin that
+    fails to load, the traceback is shown.
+    """
+    from ebmcore.cli.plugins_show import shown
+    from ebmcore.registry import default
+    from ebmcore.registry.finding import find
+
+    found = find(default(), name, kind)
+    click.echo("\n\n".join(shown(plugin, default()) for plugin in found))
+    usable = any(plugin.target is not None for plugin in found)
+    click.echo(f"\nnext: ebmcore {'plan FILE.toml' if usable else 'plugins list'}")
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines, with their cells in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ebmcore.registry.process import default as default
 from ebmcore.registry.process import load as load
 from ebmcore.registry.process import register as register
+from ebmcore.registry.process import renew as renew
 from ebmcore.registry.process import use as use
 from ebmcore.registry.records import Built as Built
 from ebmcore.registry.records import Loaded as Loaded

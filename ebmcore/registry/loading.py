@@ -44,8 +44,8 @@ def load_slot(slot: Slot) -> None:
         raise PluginError(slot.error) from None
     except BaseException as error:  # a plugin may raise anything, SystemExit too
         reason = reason_of(error)
-        slot.error = f"{record.label} failed to load: {reason}. See: ebmcore plugins list"
-        slot.record = replace(record, state="failed", reason=reason, traceback=_traceback(error))
+        slot.error = f"{record.label} failed to load: {reason}. {_see(record)}"
+        slot.record = replace(record, state="failed", reason=reason, traceback=traceback_of(error))
         raise PluginError(slot.error) from error
     slot.target, slot.record = target, replace(record, state="loaded", reason=None)
 
@@ -59,8 +59,12 @@ def _unavailable(record: Record) -> str | None:
     if record.state == "failed":
         if str(record.reason).startswith("must "):
             return f"{record.label} {record.reason}."
-        return f"{record.label} failed to load: {record.reason}. See: ebmcore plugins list"
+        return f"{record.label} failed to load: {record.reason}. {_see(record)}"
     return None
+
+
+def _see(record: Record) -> str:
+    return f"See: ebmcore plugins show {record.name}"
 
 
 def load_reference(kind: str, use: str, base: Path) -> Loaded:
@@ -111,7 +115,8 @@ def _line_in(error: BaseException, file: Path | None) -> str:
     return f" ({file.name}, line {lines[-1]})" if lines else ""
 
 
-def _traceback(error: BaseException) -> str:
+def traceback_of(error: BaseException) -> str:
+    """Return an exception's traceback as Python prints it."""
     import traceback
 
     return "".join(traceback.format_exception(error))

@@ -26,11 +26,17 @@ def default() -> Registry:
         return _made[0]
 
 
+def renew() -> None:
+    """Forget the registry of this process, and what was registered in it: the next use makes one anew."""
+    with _lock:
+        _made.clear()
+
+
 def load(kind: str, name: str) -> Any:
     """Return the class or function of a plugin.
 
     Args:
-        kind: "sampler", "model", "writer", "reducer", "executor", "noise" or "observer".
+        kind: "sampler", "model", "schedule", "writer", "reducer", "executor", "noise" or "observer".
         name: Its name, `name@distribution`, `pkg.module:Attr`, or `FILE.py:Attr`.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 State = Literal["available", "loaded", "failed", "blocked", "incompatible", "conflict"]
-Source = Literal["entry point", "registered", "direct"]
+Source = Literal["entry point", "registered", "direct", "live"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Record:
 
     kind: str
     name: str
-    """The entry point's name, the registered name, or for a direct reference the reference itself."""
+    """The entry point's name, the registered name, the reference if it is a direct one, or the class of an object that
+    was made in Python."""
     distribution: str | None
     version: str | None
     value: str
@@ -57,4 +58,7 @@ class Built:
     record: Record
     digest: str | None
     settings: Mapping[str, Any]
-    """Every setting as a plain value, defaults included; None is left out."""
+    """Every setting as a plain value, defaults included; None is left out. A setting that is a plugin is its table;
+    `{"of": CLASS}` stands for an object that was made in Python."""
+    nested: tuple[tuple[Record, str | None], ...] = ()
+    """Record and digest of every plugin in the settings, at any depth."""

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from ebmcore.errors import PluginError
 from ebmcore.registry.blocking import block
+from ebmcore.registry.building import Builder
 from ebmcore.registry.discovery import Found, chosen, discover, mark_conflicts
 from ebmcore.registry.loading import Slot, check, load_reference, load_slot
 from ebmcore.registry.records import Built, Loaded, Record
 from ebmcore.registry.references import is_direct, name_fault
 from ebmcore.registry.requirements import canonical
 from ebmcore.registry.tables import KINDS
-from ebmcore.registry.wording import Refusal, a, listed, near, quoted, unknown
+from ebmcore.registry.wording import Refusal, listed, near, quoted, unknown
 
 if TYPE_CHECKING:
     from importlib_metadata import IDistribution
@@ -123,38 +124,35 @@ class Registry:
 
         return decorate
 
-    def build(self, kind: str, table: Mapping[str, Any], *, base: Path = Path(), subject: str | None = None) -> Built:
-        """Load a plugin and make an object of it.
+    def build(
+        self,
+        kind: str,
+        table: Mapping[str, Any],
+        *,
+        base: Path = Path(),
+        subject: str | None = None,
+        load_weights: Callable[[Any, Path], Any] | None = None,
+    ) -> Built:
+        """Load a plugin and make an object of it, and before it of every plugin that its settings name.
 
         Args:
             kind: One of `KINDS`.
-            table: `use`, and beside it the plugin's settings; `name` and `weights`, the host's words,
-                are to be taken out before.
-            base: Folder that direct references are relative to.
+            table: `use`, and beside it the plugin's settings; `name`, the host's word, is to be taken out before.
+            base: Folder that direct references and `weights` are relative to.
             subject: What messages call it; by default its kind and name.
+            load_weights: Called with a model and the file that its table has as `weights`, at any depth; returns
+                the model. Without it `weights` is no setting of any model.
 
         Raises:
-            PluginError: The plugin cannot be had, or fails while it makes the object.
-            SettingsError: The settings break its types or bounds.
+            PluginError: A plugin cannot be had, or fails while it makes the object.
+            SettingsError: Settings break their types or bounds; the message names the place, `sampler.step_size`.
+            InputError: `load_weights` refuses a file.
         """
-        use = table.get("use")
-        if not isinstance(use, str) or not use:
-            raise PluginError(
-                f'{subject or a(kind)} must be named by `use`; got {quoted(use)}. Add it, such as use = "NAME".'
-            )
-        loaded = self.load(kind, use, base=base)
-        from ebmcore import settings
 
-        subject = subject or f"{kind} {quoted(use)}"
-        given = {key: value for key, value in table.items() if key != "use"}
-        made = settings.construct(loaded.target, given, subject=subject)
-        if kind == "model" and not (callable(made) or hasattr(made, "gradient")):
-            raise PluginError(
-                f"{subject} must return an energy: callable, or with `gradient`; got an object of class "
-                f"{type(made).__name__!r}. Return the energy itself."
-            )
-        plain = settings.plain(loaded.target, given, subject=subject)
-        return Built(made, loaded.record, loaded.digest, plain)
+        def load_from(kind: str, use: str) -> Loaded:
+            return self.load(kind, use, base=base)
+
+        return Builder(load_from, load_weights, base).build(kind, table, subject=subject)
 
     def _metadata(self) -> Found:
         if self._found is None:

@@ -9,6 +9,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
     {
         "sampler": "ebmcore.samplers",
         "model": "ebmcore.models",
+        "schedule": "ebmcore.schedules",
         "writer": "ebmcore.writers",
         "reducer": "ebmcore.reducers",
         "executor": "ebmcore.executors",
@@ -20,9 +21,24 @@ KINDS: Mapping[str, str] = MappingProxyType(
 
 FIRST_PARTY: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "sampler": {"ula": "ebmcore-langevin"},
-        "model": {"double_well": "ebmcore-models", "gaussian": "ebmcore-models", "mlp": "ebmcore-models"},
+        "sampler": {"mala": "ebmcore-langevin", "projected": "ebmcore-wrappers", "ula": "ebmcore-langevin"},
+        "model": dict.fromkeys(
+            (
+                "ackley",
+                "conv",
+                "double_well",
+                "gaussian",
+                "harmonic",
+                "mixture",
+                "mlp",
+                "rastrigin",
+                "rosenbrock",
+            ),
+            "ebmcore-models",
+        ),
+        "schedule": dict.fromkeys(("constant", "cosine", "exponential", "linear"), "ebmcore-schedules"),
         "writer": {"memory": "ebmcore-writers", "npy": "ebmcore-writers"},
+        "reducer": {"moments": "ebmcore-reducers"},
     }
 )
 """Kind -> name -> the distribution of ours that gives it, to say what to install."""

@@ -20,13 +20,14 @@ METHODS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         },
         "reducer": {"start": ("layout",), "update": ("acc", "block"), "merge": ("a", "b"), "finish": ("acc",)},
         "executor": {"run": ("job", "chunks", "devices")},
+        "schedule": {"__call__": ("step", "steps")},
         "noise": {"fill_": ("out", "kind", "key", "chains"), "perturb_": ("x", "scale", "key", "chains")},
     }
 )
 """Kind -> the methods of `ebmcore.protocols`, with their positional arguments after `self`."""
 
-_SETTINGS_ONLY = ("sampler", "writer", "executor")
-_MAY_BE_FUNCTIONS = ("model", "observer")
+_SETTINGS_ONLY = ("sampler", "schedule", "writer", "executor")
+_MAY_BE_FUNCTIONS = ("model", "schedule", "observer")
 
 
 def validate(kind: str, target: Any) -> None:
@@ -38,6 +39,9 @@ def validate(kind: str, target: Any) -> None:
     if not inspect.isclass(target) and not (kind in _MAY_BE_FUNCTIONS and _is_function(target)):
         wanted = "a class or a function" if kind in _MAY_BE_FUNCTIONS else "a class"
         raise Refusal(f"must be {wanted}; got {_what(target)}. Name {wanted} of the module")
+    if not inspect.isclass(target):
+        _check_function(kind, target)
+        return
     if kind in _SETTINGS_ONLY:
         _check_dataclass(target)
     for name, arguments in METHODS.get(kind, {}).items():
@@ -50,6 +54,36 @@ def validate(kind: str, target: Any) -> None:
         _check_model(target)
 
 
+def validate_object(kind: str, value: Any) -> None:
+    """Check that an object, made in Python or returned by a function, is one of a kind.
+
+    Raises:
+        Refusal: It is not; the text says the rule, what was found and the fix.
+    """
+    if inspect.isclass(value):
+        raise Refusal(f"must be an object; got the class {value.__name__!r}. Call it with its settings")
+    if kind == "schedule":
+        if not _takes(value, METHODS["schedule"]["__call__"]):
+            raise Refusal(f"must be a schedule: callable with (step, steps); got {_what(value)}. Give it both")
+    elif kind == "model":
+        if not (callable(value) or hasattr(value, "gradient")):
+            raise Refusal(f"must be an energy: callable, or with `gradient`; got {_what(value)}. Give it one of these")
+    else:
+        validate(kind, type(value))
+
+
+def _takes(function: Any, arguments: tuple[str, ...]) -> bool:
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # compiled code may not say
+        return True
+    return True
+
+
 def _check_dataclass(target: type) -> None:
     if not is_dataclass(target):
         raise Refusal(f"must be a frozen dataclass; got {_what(target)}. Write @dataclass(frozen=True) above it")
@@ -59,7 +93,8 @@ def _check_dataclass(target: type) -> None:
 
 def _check_method(target: type, name: str, arguments: tuple[str, ...]) -> None:
     call = f"{name}({', '.join(arguments)})"
-    found = inspect.getattr_static(target, name, None)
+    # Not getattr: every class has a `__call__`, that of its metaclass.
+    found = next((vars(base)[name] for base in target.__mro__ if name in vars(base)), None)
     function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
     if not callable(function):
         got = "none" if found is None else _what(found)
@@ -95,27 +130,35 @@ def _check_devices(target: type) -> None:
         raise Refusal(f'must say `devices: ClassVar[tuple[str, ...]]`; got {got}. Write such as devices = ("cpu",)')
 
 
-def _check_model(target: Any) -> None:
-    if inspect.isclass(target):
-        # hasattr(cls, "__call__") is true of every class: its metaclass has one.
-        if not any({"__call__", "gradient", "value_and_gradient"} & vars(base).keys() for base in target.__mro__):
-            raise Refusal(
-                f"must be an energy when it is made: callable, or with `gradient`; got {_what(target)}, which has "
-                "neither. Define __call__(self, x)"
-            )
+def _check_model(target: type) -> None:
+    # hasattr(cls, "__call__") is true of every class: its metaclass has one.
+    if not any({"__call__", "gradient", "value_and_gradient"} & vars(base).keys() for base in target.__mro__):
+        raise Refusal(
+            f"must be an energy when it is made: callable, or with `gradient`; got {_what(target)}, which has "
+            "neither. Define __call__(self, x)"
+        )
+
+
+def _check_function(kind: str, target: Any) -> None:
+    """Refuse a function that is the energy or the schedule itself, where one that returns it is asked for."""
+    if kind not in ("model", "schedule"):
         return
-    for parameter in _parameters(target):
+    returned = "an energy" if kind == "model" else "a schedule"
+    parameters = _parameters(target)
+    steps = [one.name for one in parameters] == ["step", "steps"]
+    for parameter in parameters:
         required = parameter.default is parameter.empty and parameter.kind in (
             parameter.POSITIONAL_ONLY,
             parameter.POSITIONAL_OR_KEYWORD,
         )
         annotation = parameter.annotation
         written = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-        if required and (annotation is parameter.empty or written.split(".")[-1] == "Tensor"):
+        no_setting = annotation is parameter.empty or written.split(".")[-1] == "Tensor"
+        if required and (no_setting or (kind == "schedule" and steps)):
             raise Refusal(
-                f"must be a function of settings that returns an energy; got `{target.__name__}`, whose "
-                f"`{parameter.name}` is no setting. Annotate a setting with its type; return an energy from "
-                f"`def model(): return {target.__name__}`"
+                f"must be a function of settings that returns {returned}; got `{target.__name__}`, whose "
+                f"`{parameter.name}` is no setting. Annotate a setting with its type; return {returned} from "
+                f"`def {kind}(): return {target.__name__}`"
             )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
+from ebmcore.errors import InputError
+from ebmcore.registry.records import Record
 from ebmcore.registry.tables import FIRST_PARTY
 
 LISTED = 20
@@ -13,6 +16,21 @@ LISTED = 20
 
 class Refusal(Exception):
     """A rule that a plugin breaks: `must RULE; got VALUE. FIX`. Whoever knows the plugin's name puts it in front."""
+
+
+@contextmanager
+def within(path: str) -> Iterator[None]:
+    """Say of an `InputError` raised inside where it is: `step_size` becomes `sampler.step_size`.
+
+    Args:
+        path: The setting that the plugin stands in, such as `sampler` or `samplers[1]`.
+    """
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        error.args = (f"`{path}.{message[1:]}" if message.startswith("`") else f"`{path}`: {message}",)
+        raise
 
 
 def unknown(kind: str, name: str, names: Mapping[str, Collection[str]], installed: Collection[str]) -> str:
@@ -38,6 +56,30 @@ def unknown(kind: str, name: str, names: Mapping[str, Collection[str]], installe
     else:
         hint = f". Did you mean '{close}'{f' (pip install {ours[close]})' if close in ours else ''}?"
     return f"no {kind} is named {quoted(name)}{hint} Installed: {listed(names[kind])}."
+
+
+def unknown_anywhere(name: str, records: Collection[Record]) -> str:
+    """Say that no plugin of any kind has a name, and what may have been meant.
+
+    Args:
+        name: The name asked for, with or without a distribution.
+        records: All plugins there are.
+    """
+    bare, at, home = name.partition("@")
+    homes = {record.distribution or "" for record in records if record.name == bare}
+    if at and homes:
+        return (
+            f"plugin {quoted(bare)} must come from a distribution that gives it; got {quoted(home)}. "
+            f"Distributions: {listed(homes)}."
+        )
+    names = {record.name for record in records}
+    ours = {our: home for there in FIRST_PARTY.values() for our, home in there.items() if our not in names}
+    close = near(bare, {*names, *ours})
+    if bare in ours:
+        hint = f" It is part of {ours[bare]}: pip install {ours[bare]}."
+    else:
+        hint = f" Did you mean '{close}'{f' (pip install {ours[close]})' if close in ours else ''}?" if close else ""
+    return f"no plugin is named {quoted(name)}.{hint} Installed: {listed(names)}."
 
 
 def near(name: str, names: Iterable[str]) -> str | None:

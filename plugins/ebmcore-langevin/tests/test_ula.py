@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebmcore.errors import SettingsError
+from ebmcore.errors import SamplerError, SettingsError
 from ebmcore.protocols import HasNeeds
 from ebmcore_langevin.ula import ULA
 
@@ -25,6 +25,8 @@ class Quadratic:
 
 class GeneratorNoise:
     """`Noise.perturb_` with torch's generator, and a count of the calls; `last` is the z of the last call."""
+
+    step, steps = 0, 1
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -106,6 +108,38 @@ def test_stationary_variance_with_a_fixed_noise():
     assert abs(measured / (s**2 / (eps * k * (2 - eps * k))) - 1) < 5 * math.sqrt(2 / chains)
 
 
+@pytest.mark.parametrize(("settings", "std"), [({}, None), ({"noise_scale": 0.5}, None), ({"noise_std": 0.01}, 0.01)])
+def test_the_step_size_may_be_a_schedule(settings, std):
+    """x <- (1 - 3 eps_k) x + std_k z with eps_k = 0.3 / (k + 3), by hand."""
+    ula, energy, noise = (
+        ULA(step_size=lambda step, steps: 0.1 * steps / (step + 3), **settings),
+        Quadratic(3.0),
+        GeneratorNoise(2),
+    )
+    noise.steps = 3
+    expected = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2)
+    state = ula.init(energy, expected.clone(), noise)
+    for step in (-2, -1, 0, 1, 2):
+        noise.step = step
+        state, _ = ula.step(energy, state, noise)
+        eps = 0.3 / (step + 3)
+        noise_std = std if std is not None else settings.get("noise_scale", 1.0) * math.sqrt(2 * eps)
+        expected = (1 - 3 * eps) * expected + noise_std * noise.last
+        torch.testing.assert_close(state.position, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5, math.nan, math.inf])
+def test_a_schedule_must_stay_positive(value):
+    ula, noise = ULA(step_size=lambda step, steps: value), GeneratorNoise(1)
+    noise.step, noise.steps = -3, 20
+    state = ula.init(Quadratic(1.0), torch.zeros(2, 1), noise)
+    with pytest.raises(SamplerError) as caught:
+        ula.step(Quadratic(1.0), state, noise)
+    message = str(caught.value)
+    assert message.startswith(f"`step_size` must be > 0 and finite at every step; got {value} at step -3 of 20. Choose")
+    assert "\n" not in message
+
+
 def test_both_noises_are_refused():
     with pytest.raises(
         SettingsError, match=r"^`noise_std` must be left out beside `noise_scale`; got 0.1 and 1.0. Set one: "
@@ -126,6 +160,7 @@ def test_it_says_what_it_needs_and_is_a_value():
     ula = ULA(step_size=0.1)
     assert isinstance(ula, HasNeeds)
     assert ula.needs == {"gradient"}
-    assert ula.std == math.sqrt(0.2)
+    assert ula.fixed == (-0.1, math.sqrt(0.2))
     assert pickle.loads(pickle.dumps(ula)) == ula == ULA(0.1)
-    assert dataclasses.replace(ula, step_size=0.4).std == math.sqrt(0.8)
+    assert dataclasses.replace(ula, step_size=0.4).fixed == (-0.4, math.sqrt(0.8))
+    assert ULA(step_size=lambda step, steps: 0.1).fixed is None

@@ -19,7 +19,8 @@ from typing import ClassVar, Literal, NamedTuple
 from torch import Tensor
 
 from ebmcore.errors import SettingsError
-from ebmcore.protocols import EnergyFunction, Noise
+from ebmcore.protocols import EnergyFunction, Noise, Schedule
+from ebmcore_langevin.step_size import step_size_at
 
 
 class ULAState(NamedTuple):
@@ -50,11 +51,16 @@ class ULA:
       have it (JEM: step_size = 1, noise_std = 0.01). It equals
       noise_scale = noise_std / sqrt(2 * step_size).
 
+    `step_size` may be a schedule: each step has the value of that step, and with `noise_scale` its noise too.
+
     Raises:
         SettingsError: Both `noise_scale` and `noise_std` are set.
+        SamplerError: In a step, a schedule's value is not a finite number > 0.
     """
 
-    step_size: float = field(metadata={"gt": 0, "description": "length of a step: the factor on the gradient of U/T"})
+    step_size: float | Schedule = field(
+        metadata={"gt": 0, "description": "length of a step: the factor on the gradient of U/T; a number or a schedule"}
+    )
     noise_scale: float | None = field(
         default=None,
         metadata={"ge": 0, "description": "factor on sqrt(2 * step_size), 1 if left out; sqrt(T) in TorchEBM"},
@@ -74,16 +80,21 @@ class ULA:
             )
 
     @cached_property
-    def std(self) -> float:
-        """Standard deviation of the noise of one step, in the units of a position."""
+    def fixed(self) -> tuple[float, float] | None:
+        """The factors of every step, where `step_size` is a plain number: computed once."""
+        return self.factors(float(self.step_size)) if isinstance(self.step_size, int | float) else None
+
+    def factors(self, step_size: float) -> tuple[float, float]:
+        """Return what a step of this size multiplies the gradient and a standard normal by."""
         if self.noise_std is not None:
-            return self.noise_std
+            return -step_size, float(self.noise_std)
         scale = 1.0 if self.noise_scale is None else self.noise_scale
-        return scale * math.sqrt(2.0 * self.step_size)
+        return -step_size, scale * math.sqrt(2.0 * step_size)
 
     def init(self, energy: EnergyFunction, position: Tensor, noise: Noise) -> ULAState:
         return ULAState(position)
 
     def step(self, energy: EnergyFunction, state: ULAState, noise: Noise) -> tuple[ULAState, None]:
         x = state.position
-        return ULAState(noise.perturb_(x, self.std, drift=energy.gradient(x), drift_scale=-self.step_size)), None
+        drift_scale, std = self.fixed or self.factors(step_size_at(self.step_size, noise))
+        return ULAState(noise.perturb_(x, std, drift=energy.gradient(x), drift_scale=drift_scale)), None

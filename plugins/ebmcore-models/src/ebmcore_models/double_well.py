@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebmcore.errors import InputError
+from ebmcore_models.dot import dot
+from ebmcore_models.exact import check_temperature
 
 _NODES = 128
 _TAIL = 60.0
@@ -70,8 +71,7 @@ class DoubleWell:
         Raises:
             InputError: `temperature` is not positive.
         """
-        if not temperature > 0:
-            raise InputError(f"`temperature` must be > 0; got {temperature}. Choose a positive number such as 1.0.")
+        check_temperature(temperature)
         stiffness = self.barrier_height / temperature
         reach = math.sqrt(_TAIL / stiffness)
         low, high = math.sqrt(max(0.0, self.b**2 - reach)), math.sqrt(self.b**2 + reach)
@@ -88,7 +88,4 @@ class DoubleWell:
         return torch.addcmul(x.new_full((), -factor * self.b**2), x, x, value=factor)
 
     def _energy(self, slope: Tensor) -> Tensor:
-        # flatten(1) would refuse scalar positions, and reshape(n, -1) an empty batch.
-        rows = slope.reshape(len(slope), math.prod(slope.shape[1:]))
-        total: Tensor = torch.linalg.vecdot(rows, rows)
-        return total.mul_(1.0 / (16.0 * self.barrier_height))
+        return dot(slope, slope).mul_(1.0 / (16.0 * self.barrier_height))

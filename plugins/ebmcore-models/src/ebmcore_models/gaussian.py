@@ -11,7 +11,9 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from typing_extensions import Doc
 
-from ebmcore.errors import InputError, SettingsError
+from ebmcore.errors import SettingsError
+from ebmcore_models.dot import dot
+from ebmcore_models.exact import check_temperature, generator, normals
 
 
 class Gaussian(nn.Module):
@@ -82,9 +84,7 @@ class Gaussian(nn.Module):
         """Return U [n] and dU/dx [n, *shape] at x [n, *shape]."""
         delta = x - self.mean
         gradient = delta @ self.precision if self.precision.ndim == 2 else delta * self.precision
-        # flatten(1) would refuse scalar positions, and reshape(n, -1) an empty batch.
-        rows = (len(x), math.prod(x.shape[1:]))
-        return torch.linalg.vecdot(delta.reshape(rows), gradient.reshape(rows)).mul_(0.5), gradient
+        return dot(delta, gradient).mul_(0.5), gradient
 
     def exact_moments(self, temperature: float = 1.0) -> dict[str, np.ndarray]:
         """Return the moments under exp(-U/T), float64, of the buffers as they stand.
@@ -99,14 +99,34 @@ class Gaussian(nn.Module):
         Raises:
             InputError: `temperature` is not positive.
         """
-        if not temperature > 0:
-            raise InputError(f"`temperature` must be > 0; got {temperature}. Choose a positive number such as 1.0.")
+        check_temperature(temperature)
         mean = self.mean.double().cpu().numpy().copy()
         precision = self.precision.double().cpu().numpy()
         if precision.ndim < 2:
             return {"mean": mean, "variance": temperature / precision}
         covariance = temperature * np.linalg.inv(precision)
         return {"mean": mean, "variance": np.diagonal(covariance).copy(), "covariance": covariance}
+
+    def exact_draws(self, n: int, *, temperature: float = 1.0, seed: int) -> Tensor:
+        """Return n independent draws from exp(-U/T), [n, dim], float64, on the CPU, of the buffers as they stand.
+
+        Args:
+            n: Number of draws.
+            temperature: T > 0.
+            seed: Seed of a generator of their own.
+
+        Raises:
+            InputError: An argument is out of range, or the model takes any shape.
+        """
+        check_temperature(temperature)
+        z = normals(n, getattr(self, "shape", None), generator(seed)).mul_(math.sqrt(temperature))
+        mean, precision = self.mean.double().cpu(), self.precision.double().cpu()
+        if precision.ndim < 2:
+            return z.mul_(precision.rsqrt()).add_(mean)
+        # P = C C^T, so that the covariance of C^-T z is P^-1; rows of z are solved from the right.
+        factor = torch.linalg.cholesky(precision)
+        centred: Tensor = torch.linalg.solve_triangular(factor, z, upper=False, left=False)
+        return centred.add_(mean)
 
 
 def _size(settings: dict[str, float | list[float] | list[list[float]] | None], dim: int | None) -> int | None:

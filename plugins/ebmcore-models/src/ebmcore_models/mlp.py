@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from typing_extensions import Doc
 
 from ebmcore.errors import SettingsError
+from ebmcore_models.weights import lecun
 
 Activation = Literal["selu", "elu", "relu", "leaky_relu", "silu", "tanh", "softplus", "gelu"]
 
@@ -68,8 +69,8 @@ class MLP(nn.Module):
         self.quadratic = quadratic
         self.activation = activation
         widths = [dim, *hidden, 1]
-        generator = torch.Generator().manual_seed(seed)
-        self.layers = nn.ModuleList(_linear(i, o, generator) for i, o in pairwise(widths))
+        source = torch.Generator().manual_seed(seed)
+        self.layers = nn.ModuleList(lecun(nn.Linear(i, o, device="meta"), source) for i, o in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return U [n] at x [n, dim]."""
@@ -80,12 +81,3 @@ class MLP(nn.Module):
             h = activate(layer(h))
         u: Tensor = last(h).squeeze(-1)
         return u + 0.5 * self.quadratic * (x * x).sum(-1) if self.quadratic else u
-
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    # nn.Linear draws its first weights from torch's global generator, but not on the meta device.
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
-    with torch.no_grad():
-        layer.weight.copy_(torch.randn(outputs, inputs, generator=generator) / inputs**0.5)
-        layer.bias.zero_()
-    return layer

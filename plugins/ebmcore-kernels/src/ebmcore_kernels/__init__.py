@@ -1,0 +1,1 @@
+"""Fast kernels for ebmcore: noise on the CPU by Numba."""
