@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
 from typing import Any
 
 import importlib_metadata
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from ebmcore.cli import main
 
 project = "ebmcore"
 author = "the ebmcore authors"
@@ -68,6 +75,27 @@ def _after_napoleon(app: Any, what: str, name: str, obj: Any, options: Any, line
     lines[:] = _attributes.pop(name, lines)
 
 
+class CommandOutput(SphinxDirective):
+    """`.. ebmcore:: WORDS` shows what the command prints, without files of the machine that built the page."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        printed = io.StringIO()
+        os.environ["COLUMNS"] = "100"
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            code = main(self.arguments[0].split())
+        if code:
+            raise self.error(printed.getvalue())
+        lines = [line for line in printed.getvalue().splitlines() if not re.match(r"  file  ", line)]
+        text = f"$ ebmcore {self.arguments[0]}\n\n" + "\n".join(lines)
+        block = nodes.literal_block(text, text)
+        block["language"] = "text"
+        return [block]
+
+
 def setup(app: Any) -> None:
+    app.add_directive("ebmcore", CommandOutput)
     app.connect("autodoc-process-docstring", _before_napoleon, priority=400)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=600)

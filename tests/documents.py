@@ -14,7 +14,7 @@ import json
 import os
 import re
 import subprocess
-import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 # A notebook's kernel: runs the files that it is told in one namespace, and says what they printed.
 KERNEL = """
-import contextlib, io, json, sys, traceback
+import contextlib, io, json, pathlib, sys, traceback
 namespace = {"__name__": "__main__"}
 reply = sys.stdout
 for line in sys.stdin:
@@ -31,7 +31,7 @@ for line in sys.stdin:
     with contextlib.redirect_stdout(printed):
         try:
             name = json.loads(line)
-            exec(compile(open(name).read(), name, "exec"), namespace)
+            exec(compile(pathlib.Path(name).read_text(), name, "exec"), namespace)
         except BaseException:
             failed = traceback.format_exc()
     print(json.dumps([printed.getvalue(), failed]), file=reply, flush=True)
@@ -109,6 +109,8 @@ class Reader:
                     printed = self._run_python(code, where)
                 elif code.language == "sh":
                     printed = "".join(self._run_command(command, where) for command in code.commands)
+                elif code.language == "toml":
+                    tomllib.loads(code.text)  # a fragment
                 else:
                     raise AssertionError(f"{where}: a block of '{code.language}' is not one that can be run")
         finally:
@@ -176,6 +178,3 @@ def check_install(command: str, folder: Path) -> None:
         assert words in (["-e", "."], ["arviz", "xarray"]), command
         paths = [folder] if words == ["-e", "."] else []
     assert all((path / "pyproject.toml").is_file() for path in paths), command
-
-
-PYTHON = Path(sys.executable)
