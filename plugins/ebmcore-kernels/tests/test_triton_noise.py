@@ -88,10 +88,9 @@ def test_random123s_known_answers(words, expected):
     assert tuple(out.tolist()) == expected
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize(("d", "dtype"), [(1, torch.float32), (2, torch.float32), (3, torch.float64)])
 @pytest.mark.parametrize("first", FIRSTS)
-def test_uniforms_are_those_of_the_reference(dtype, d, first):
+def test_uniforms_are_those_of_the_reference(d, dtype, first):
     chains = range(first, first + 700)
     truth = made(REFERENCE, "uniform", chains, (d,), dtype)
     assert torch.equal(made(TRITON, "uniform", chains, (d,), dtype), truth)
@@ -137,8 +136,8 @@ def test_chains_in_any_order_and_repeated(dtype, shape):
     assert torch.equal(made(TRITON, "normal", range(0, 20, 2), shape, dtype), every[::2])
 
 
-@pytest.mark.parametrize("d", [1, 2, 3])
-@pytest.mark.parametrize("cut", [1, 63, 64, 500])
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("cut", [1, 64, 500])
 def test_any_cut_gives_the_same_bits(d, cut):
     whole = made(TRITON, "normal", range(7, 707), (d,))
     parts = [made(TRITON, "normal", chains, (d,)) for chains in (range(7, 7 + cut), range(7 + cut, 707))]

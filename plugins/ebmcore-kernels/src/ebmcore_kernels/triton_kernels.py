@@ -87,22 +87,28 @@ def fill(
     tl.store(out + at, made.to(out.dtype.element_ty), mask=there)
 
 
-@triton.jit(do_not_specialize=_ANY)
+@triton.jit
+def _number(bits, kind: tl.constexpr):
+    """Return the number with these bits of float64 in another type: as an argument a float is rounded to float32."""
+    return bits.to(tl.int64).to(tl.float64, bitcast=True).to(kind)
+
+
+@triton.jit(do_not_specialize=(*_ANY, "scale", "decay", "drift_scale"))
 def perturb(
     x, drift, ids, t, pair: tl.int64, count: tl.int64, d: tl.int64,
     seed0: tl.int32, seed1: tl.int32, call: tl.int32,
-    scale: tl.float64, decay: tl.float64, drift_scale: tl.float64,
+    scale: tl.int64, decay: tl.int64, drift_scale: tl.int64,
     PAIRS: tl.constexpr, SKIP: tl.constexpr,
 ):  # fmt: skip
-    """Set x <- decay*x + drift_scale*drift + scale*z for `count` elements; the factors are numbers."""
+    """Set x <- decay*x + drift_scale*drift + scale*z for `count` elements; the factors are the bits of float64."""
     kind: tl.constexpr = x.dtype.element_ty
     w0, w1 = _words(ids, t, pair, count, d, seed0, seed1, call, PAIRS)
     at, there = _elements(ids, count, d, PAIRS, SKIP)
     z = _normals(w0, w1, kind)
-    moved = tl.load(x + at, mask=there) * tl.full([], decay, kind)
+    moved = tl.load(x + at, mask=there) * _number(decay, kind)
     if drift is not None:
-        moved = tl.fma(tl.load(drift + at, mask=there), tl.full([], drift_scale, kind), moved)
-    tl.store(x + at, tl.fma(z, tl.full([], scale, kind), moved), mask=there)
+        moved = tl.fma(tl.load(drift + at, mask=there), _number(drift_scale, kind), moved)
+    tl.store(x + at, tl.fma(z, _number(scale, kind), moved), mask=there)
 
 
 @triton.jit(do_not_specialize=_ANY)

@@ -5,6 +5,7 @@ Triton is imported when the first number is made, so that the backend may be ins
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from ebmcore.errors import InputError
 from ebmcore.protocols import Key
+
+_NUMBERS, _BITS = struct.Struct("=3d"), struct.Struct("=3q")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Triton:
                 strided = [part for table in tables for part in (table, *table.stride())]
                 kernels.perturb_by_tensors[grid](x, drift, *place, *strided, **constants)
             else:
-                kernels.perturb[grid](x, drift, *place, *map(float, factors), **constants)
+                kernels.perturb[grid](x, drift, *place, *_BITS.unpack(_NUMBERS.pack(*factors)), **constants)
         return x
 
 
