@@ -1,4 +1,4 @@
-"""The triton backend on a machine without a GPU: interpreted, compiled for one that is elsewhere, and out of the way."""
+"""The triton backend where there is no GPU: interpreted, compiled for one that is elsewhere, out of the way."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_kernels_interpreted():
     assert " passed" in python("-m", "pytest", *options, str(tests), TRITON_INTERPRET="1")
 
 
-# ------------------------------------------------------------------------------------------------ compiled for elsewhere
+# ----------------------------------------------------------------------------------------------- compiled for elsewhere
 
 
 @pytest.fixture
@@ -147,4 +147,6 @@ noise backend triton must have Triton; got .*\. Install it with pip install 'ebm
 
 def test_on_a_cpu_it_is_refused():
     with pytest.raises(ebm.InputError, match="noise backend 'triton' must work on the run's devices; got cpu, where"):
-        ebm.sample(ebm.use("double_well"), ebm.use("ula"), chains=8, shape=(2,), steps=1, noise="triton", devices=["cpu"])
+        ebm.sample(
+            ebm.use("double_well"), ebm.use("ula"), chains=8, shape=(2,), steps=1, noise="triton", devices=["cpu"]
+        )

@@ -23,11 +23,11 @@ CUDA = torch.cuda.is_available() and not INTERPRETED
 if not (INTERPRETED or CUDA):
     pytest.skip("without a GPU, test_triton_anywhere runs this file under the interpreter", allow_module_level=True)
 
-import triton
-import triton.language as tl
+import triton  # noqa: E402 - only where it runs
+import triton.language as tl  # noqa: E402
 
-from ebmcore_kernels import triton_kernels
-from ebmcore_kernels.triton_variates import threefry
+from ebmcore_kernels import triton_kernels  # noqa: E402
+from ebmcore_kernels.triton_variates import threefry  # noqa: E402
 
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 NUMBA, TRITON = Numba(), Triton()
@@ -123,7 +123,8 @@ def test_the_bits_are_those_of_numba(dtype, d):
         drift = drift if drift is None else drift.to(DEVICE)
         ours = TRITON.perturb_(x.clone().to(DEVICE), 0.3, KEY, range(9, 609), drift=drift, **factors)
         assert torch.equal(ours.cpu(), expected)
-    assert torch.equal(made(TRITON, "normal", range(9, 609), (d,), dtype), made(NUMBA, "normal", range(9, 609), (d,), dtype))
+    ours, expected = (made(backend, "normal", range(9, 609), (d,), dtype) for backend in (TRITON, NUMBA))
+    assert torch.equal(ours, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -208,9 +209,10 @@ def test_memory_outside_is_not_touched():
 
 def test_strides_do_not_matter():
     x, g = torch.ones(4, 50, 2, device=DEVICE), torch.arange(400.0, device=DEVICE).view(50, 2, 4)
-    packed = TRITON.perturb_(torch.ones(50, 4, device=DEVICE), 0.3, KEY, range(50), drift=g[:, 0].contiguous(), drift_scale=0.1)
+    packed, drift = torch.ones(50, 4, device=DEVICE), g[:, 0]
+    TRITON.perturb_(packed, 0.3, KEY, range(50), drift=drift.contiguous(), drift_scale=0.1)
     spread = x.permute(1, 0, 2)[..., 1]
-    assert TRITON.perturb_(spread, 0.3, KEY, range(50), drift=g[:, 0], drift_scale=0.1) is spread
+    assert TRITON.perturb_(spread, 0.3, KEY, range(50), drift=drift, drift_scale=0.1) is spread
     assert torch.equal(spread, packed)
     assert torch.equal(x[..., 0], torch.ones(4, 50, device=DEVICE))
     assert TRITON.fill_(spread, "normal", KEY, range(50)) is spread

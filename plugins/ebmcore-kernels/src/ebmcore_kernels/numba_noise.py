@@ -73,14 +73,12 @@ class Numba:
         With plain factors and consecutive chains the products and sums are fused, each rounded once; with
         tensors as factors they are rounded one by one.
         """
-        if (
-            isinstance(scale, Tensor)
-            or isinstance(decay, Tensor)
-            or isinstance(drift_scale, Tensor)
-            or not isinstance(chains, range)
-            or chains.step != 1
-            or not x.is_contiguous()
-        ):
+        # Asked of the class, since isinstance(number, Tensor) costs 80 ns. An int would compile the kernel again.
+        if scale.__class__ is not float or decay.__class__ is not float or drift_scale.__class__ is not float:
+            if any(isinstance(factor, Tensor) for factor in (scale, decay, drift_scale)):
+                return self._in_parts(x, scale, key, chains, decay, drift, drift_scale)
+            scale, decay, drift_scale = float(scale), float(decay), float(drift_scale)
+        if not isinstance(chains, range) or chains.step != 1 or not x.is_contiguous():
             return self._in_parts(x, scale, key, chains, decay, drift, drift_scale)
         count = x.numel()
         if count == 0:
@@ -96,9 +94,9 @@ class Numba:
             key.seed[1],
             int(key.t),
             key.call,
-            float(scale),
-            float(decay),
-            float(drift_scale),
+            scale,
+            decay,
+            drift_scale,
         )
         return x
 

@@ -24,9 +24,8 @@ _ANY = ("t", "pair", "seed0", "seed1", "call")
 def _word(value):
     """Return the low 32 bits of an integer, or of the one that a pointer points to."""
     if value.dtype.is_ptr():
-        return tl.load(value).to(tl.uint32)
-    else:
-        return value.to(tl.uint32)
+        value = tl.load(value)
+    return value.to(tl.uint32)
 
 
 @triton.jit
@@ -49,16 +48,16 @@ def _elements(ids, count, d, PAIRS: tl.constexpr, SKIP: tl.constexpr):
     """Return where the elements of this program's pairs lie, lane by lane, and which of them there are."""
     e = tl.program_id(0).to(tl.int64) * (2 * PAIRS) + tl.arange(0, 2 * PAIRS)
     if ids is None:
+        at, there = e - SKIP, e < count + SKIP
         if SKIP:
-            return e - 1, (e > 0) & (e <= count)
-        else:
-            return e, e < count
+            there = there & (e > 0)
     else:
         width = (d + 1) // 2 * 2
         row = e // width
         inside = row * d < count
         column = e - row * width - (tl.load(ids + row, mask=inside, other=0) * d & 1)
-        return row * d + column, inside & (column >= 0) & (column < d)
+        at, there = row * d + column, inside & (column >= 0) & (column < d)
+    return at, there
 
 
 @triton.jit
@@ -76,8 +75,10 @@ def fill(
     seed0: tl.int32, seed1: tl.int32, call: tl.int32,
     NORMAL: tl.constexpr, PAIRS: tl.constexpr, SKIP: tl.constexpr,
 ):  # fmt: skip
-    """Write normals, or uniforms, to `count` elements at `out`: for chains of d elements from pair
-    `pair` on, or for those of `ids` (int64)."""
+    """Write normals, or uniforms, to `count` elements at `out`.
+
+    They are those of consecutive chains from pair `pair` on, or, d a chain, those of the chains `ids` (int64).
+    """
     w0, w1 = _words(ids, t, pair, count, d, seed0, seed1, call, PAIRS)
     at, there = _elements(ids, count, d, PAIRS, SKIP)
     if NORMAL:

@@ -48,7 +48,7 @@ class Triton:
             return out.copy_(self.fill_(torch.empty(out.shape, dtype=out.dtype, device=out.device), kind, key, chains))
         kernels = _kernels()
         grid, place, constants = _place(out, key, chains, kernels.PAIRS)
-        with torch.cuda.device_of(out):
+        with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
             kernels.fill[grid](out, *place, NORMAL=kind == "normal", **constants)
         return out
 
@@ -82,7 +82,7 @@ class Triton:
         kernels = _kernels()
         grid, place, constants = _place(x, key, chains, kernels.PAIRS)
         factors = (scale, decay, drift_scale)
-        with torch.cuda.device_of(x):
+        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
             if any(isinstance(factor, Tensor) for factor in factors):
                 tables = [_table(factor, x) for factor in factors]
                 strided = [part for table in tables for part in (table, *table.stride())]
