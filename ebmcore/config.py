@@ -97,6 +97,7 @@ class EngineTable(_Table):
     chunk_size: Literal["auto"] | Count | None = None
     precision: Literal["float32", "float64"] | None = None
     noise: Name | None = None
+    gradient: Name | None = None
 
 
 class RunConfig(_Table):

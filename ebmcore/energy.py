@@ -64,8 +64,13 @@ class BoundEnergy:
 
     @property
     def gradient_source(self) -> str:
-        """Where gradients come from: `"closed form"` or `"autograd"`."""
-        return "autograd" if self._gradient is None and self._both is None else "closed form"
+        """Where gradients come from by themselves: `"closed_form"` or `"autograd"`."""
+        return "autograd" if self._gradient is None and self._both is None else "closed_form"
+
+    @property
+    def has_forward(self) -> bool:
+        """Whether the model can be called for U."""
+        return self._forward is not None
 
     def value(self, x: Tensor, /, **over: Tensor) -> Tensor:
         """Return U(x)/T [n]."""
@@ -136,6 +141,12 @@ class BoundEnergy:
         """Return this energy with autograd's gradient, even where the model has a closed form."""
         other = copy.copy(self)
         other._fast = other._gradient = other._both = None
+        return other
+
+    def at_temperature(self, temperature: float) -> BoundEnergy:
+        """Return this energy at another temperature."""
+        other = copy.copy(self)
+        other.temperature = temperature
         return other
 
     def _with(self, condition: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> BoundEnergy:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ebmcore.devices import torch_device
 from ebmcore.energy import BoundEnergy, place
+from ebmcore.gradients import Fast, with_source
 from ebmcore.parts import Parts, build_parts
 from ebmcore.protocols import Block, Chunk, JobSpec, Sink, Writer
 from ebmcore.registry import default
@@ -33,12 +34,14 @@ class Runtime:
         parts: Its objects.
         stop: Set to make chunks in flight end at their next step.
         progress: Called from workers as progress(chunk, step, statistics).
+        fast: A gradient backend's value and gradient, for the labels of devices where it has been built.
     """
 
     job: JobSpec
     parts: Parts
     stop: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[Chunk, int, Mapping[str, float]], None] | None = None
+    fast: Mapping[str, Fast] = field(default_factory=dict)
     _energies: dict[str, BoundEnergy] = field(default_factory=dict)
     _sinks: dict[tuple[str, int, int], Sink] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -51,7 +54,7 @@ class Runtime:
                 actual = torch_device(device)
                 dtype = getattr(torch, self.job.precision)
                 own = device.startswith("cpu:")
-                self._energies[device] = BoundEnergy(
+                energy = BoundEnergy(
                     place(self.parts.model, actual, dtype, own=own),
                     shape=self.job.shape,
                     dtype=dtype,
@@ -59,6 +62,11 @@ class Runtime:
                     temperature=self.job.temperature,
                     condition={name: _settled(value, dtype) for name, value in self.parts.condition.items()},
                     shared={name: _settled(value, dtype).to(actual) for name, value in self.parts.shared.items()},
+                )
+                self._energies[device] = (
+                    energy.with_gradient(self.fast[device])
+                    if device in self.fast
+                    else with_source(energy, self.job.gradient, default())
                 )
             return self._energies[device]
 
