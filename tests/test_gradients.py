@@ -127,7 +127,8 @@ def test_a_backend_that_compiles_is_used_only_when_it_is_named(backend):
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [(Wrong, "gradients that differ from autograd's in [0-9]+ of 200 chains"), (Raising, "KeyError")]
+    ("target", "said"),
+    [(Wrong, "gradients that differ from autograd's in [0-9]+ of 200 chains"), (Raising, "KeyError")],
 )
 def test_a_backend_nobody_named_is_left_out_when_it_is_wrong(backend, target, said):
     expected = ebm.sample(quartic, ULA, **RUN).draws
