@@ -59,6 +59,12 @@ def test_a_run_names_it_and_says_what_it_took():
     assert ebm.sample(energy, ula, **run).provenance["gradient"] == "autograd"
 
 
+def test_many_energies_of_one_process():
+    for k in range(10):
+        both = Inductor().build(lambda x, k=k: k * x.square().sum(-1), (2,), torch.float32, CPU)
+        torch.testing.assert_close(both(torch.ones(5, 2))[1], torch.full((5, 2), 2.0 * k))
+
+
 def test_what_cannot_be_compiled_is_refused_in_one_line():
     def branching(x):
         return x.square().sum(-1) if x[0, 0].item() < 1e9 else x.sum(-1)

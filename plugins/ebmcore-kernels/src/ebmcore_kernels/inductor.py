@@ -42,6 +42,8 @@ class Inductor:
             gradient, u = torch.func.grad(total, has_aux=True)(x)
             return u, gradient
 
+        # torch counts what it has compiled for a code object, and gives up after some: each energy gets its own.
+        both.__code__ = both.__code__.replace()
         compiled = torch.compile(both, dynamic=True, fullgraph=True)
 
         def run(x: Tensor) -> tuple[Tensor, Tensor]:
