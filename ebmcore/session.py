@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebmcore.backends import choose_noise
 from ebmcore.devices import cpu_workers, resolve_devices, torch_device
-from ebmcore.energy import BoundEnergy, frozen, place
+from ebmcore.energy import BoundEnergy, frozen, place, promoted
 from ebmcore.energy_checks import check_mode
 from ebmcore.engine import advance
 from ebmcore.errors import InputError
@@ -97,12 +97,16 @@ class Session:
         """Return where the chains at `x` [n, *shape] are after `steps` transitions; `x` stays as it is.
 
         Args:
-            x: Positions, float32 or float64, one row a chain; their dtype is that of the sampling.
+            x: Positions, float32 or float64, one row a chain; their dtype is that of the sampling. In half precision
+                they are taken as float32, and come back so.
             steps: Transitions a chain.
             condition: Keyword arguments of the energy with one row a chain.
 
         Returns:
             Positions of the shape, dtype and device of `x`, detached.
+
+        Warns:
+            EbmcoreWarning: `x` is in half precision.
 
         Raises:
             InputError: An argument is wrong.
@@ -111,6 +115,8 @@ class Session:
             NonFiniteError: A chain left the finite numbers.
         """
         steps = whole("steps", steps, 1)
+        if isinstance(x, Tensor):
+            x = promoted(x, "positions")
         self._check(x, condition)
         labels = self._labels(x)
         plan = make_plan(
