@@ -13,7 +13,7 @@ import click
 
 from ebmcore.cli import common_options
 from ebmcore.cli.jobs import job_options, read_job, run_command
-from ebmcore.cli.report import amount, labelled, stages, title
+from ebmcore.cli.report import amount, built, labelled, stages, title
 
 if TYPE_CHECKING:
     from ebmcore.measure import Cost
@@ -77,7 +77,7 @@ def _cut(prepared: Prepared, arguments: Mapping[str, Any]) -> Iterator[str]:
         why = f"chains / workers, within bounds on its bytes, rounded up to {grain}"
     yield labelled("chunks", f"{number:,} of {'at most ' if number > 1 else ''}{_count(size, 'chain')}: {why}")
     yield labelled("noise", prepared.job.noise)
-    yield labelled("gradient", prepared.runtime.energy(cut.devices[0]).gradient_source)
+    yield labelled("gradient", f"{prepared.job.gradient}{built(prepared.gradient_seconds)}")
 
 
 def _memory(prepared: Prepared, costs: list[Cost] | Exception) -> Iterator[str]:

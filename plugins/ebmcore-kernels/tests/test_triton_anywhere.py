@@ -120,7 +120,7 @@ def test_a_run_on_a_cpu_does_not_import_triton():
 # Where numba fails, the backends after it are looked at, for their devices alone; this one is there without Triton.
 WITHOUT = f"""
 import sys, warnings
-sys.modules["numba"] = sys.modules["triton"] = None
+sys.modules["llvmlite"] = sys.modules["triton"] = None
 import torch
 from ebmcore.errors import EbmcoreWarning
 from ebmcore.protocols import Key
