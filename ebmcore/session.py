@@ -82,6 +82,7 @@ class Session:
         self._sampler: Sampler[Any] = build_part("sampler", table, live, registry, folder)[0]
         self._noise, self._gradient = noise, gradient
         self._gradients: WatchedGradient | None = None
+        self._bound: dict[str, BoundEnergy] = {}
         self._backend: NoiseBackend | None = None
         self._devices = None if devices == "auto" else resolve_devices(devices)
         self._first = whole("first_chain", first_chain, 0)
@@ -129,9 +130,10 @@ class Session:
             position_bytes=x[0].numel() * x.element_size(),
         )
         with frozen(self._model), torch.no_grad():
-            if self._gradients is not None:
-                self._gradients.look(self._energy(x, labels[0], condition), x)
             energies = {label: self._energy(x, label, condition) for label in plan.devices}
+            if self._gradients is not None:
+                self._gradients.look(energies[labels[0]], x)
+                energies = {label: self._gradients.applied(energy) for label, energy in energies.items()}
             work = [(energies[labels[i % len(labels)]], x, chunk, steps) for i, chunk in enumerate(plan.chunks)]
             if len(work) == 1:
                 parts = [self._advance(*work[0])]
@@ -192,16 +194,17 @@ class Session:
 
     def _energy(self, x: Tensor, label: str, condition: Mapping[str, Tensor]) -> BoundEnergy:
         device = torch_device(label)
-        energy = BoundEnergy(
-            place(self._model, device, x.dtype, own=label.startswith("cpu:")),
-            shape=tuple(x.shape[1:]),
-            dtype=x.dtype,
-            device=device,
-            temperature=self._temperature,
-            condition=condition,
-            shared={name: value.to(device) for name, value in self._shared.items()},
-        )
-        return energy if self._gradients is None else self._gradients.applied(energy)
+        placed = place(self._model, device, x.dtype, own=label.startswith("cpu:"))
+        if label not in self._bound or self._bound[label].model is not placed:
+            self._bound[label] = BoundEnergy(
+                placed,
+                shape=tuple(x.shape[1:]),
+                dtype=x.dtype,
+                device=device,
+                temperature=self._temperature,
+                shared={name: value.to(device) for name, value in self._shared.items()},
+            )
+        return self._bound[label].conditioned(condition)
 
     def _labels(self, x: Tensor) -> tuple[str, ...]:
         if self._devices is not None:
@@ -231,6 +234,7 @@ class Session:
             name = choose_noise(self._noise, self._labels(x), x.dtype, default())
             self._backend = build_part("noise", {"use": name}, {}, default(), Path())[0]
             self._gradients = None
+            self._bound.clear()
             with frozen(self._model):
                 energy = self._energy(x, self._labels(x)[0], condition)
                 check_first_step(energy, self._sampler, x, self._backend)
