@@ -245,7 +245,7 @@ def test_plan_measures_a_compiled_gradient_where_the_run_is_long(backend, tmp_pa
     monkeypatch.setattr(plan, "COMPILED", "mine")
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "job.toml").write_text(
-        '[model]\nuse = "./slow.py:Slow"\n[sampler]\nuse = "ula"\nstep_size = 0.01\n[run]\nchains = 64\nsteps = 100000\n'
+        '[model]\nuse = "./slow.py:Slow"\n[sampler]\nuse = "ula"\nstep_size = 0.01\n[run]\nchains = 64\nsteps = 9999\n'
     )
     assert main(["plan", str(tmp_path / "job.toml")]) == 0
     assert ('advice       gradient = "mine" would take about' in capsys.readouterr().out) == advised
