@@ -13,7 +13,7 @@ from ebmcore.energy import BoundEnergy
 from ebmcore.errors import NonFiniteError, RunStopped
 from ebmcore.initial import point_range
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
-from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler
+from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler, WrittenBlock
 from ebmcore.recorder import Recorder
 from ebmcore.runtime import Runtime, runtime_of
 from ebmcore.states import map_state
@@ -59,6 +59,7 @@ def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
     energy = runtime.energy(device).rows(chunk.lo, chunk.hi)
     report = _Reporter(runtime, chunk)
     reduced: dict[str, dict[str, Tensor]] = {}
+    written: list[WrittenBlock] = []
     with torch.no_grad():
         chains = range(job.first_chain + chunk.lo, job.first_chain + chunk.hi)
         begin = CounterNoise(
@@ -82,9 +83,10 @@ def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
                 energy, sampler, position, begin, stage.warmup, stage.steps, recorder=recorder, on_step=report
             )
             t += stage.warmup + stage.steps
-            if recorder is not None and index == len(job.stages) - 1:
+            if recorder is not None:
+                written += recorder.written
                 reduced = recorder.reduced()
-    return Receipt(chunk, device, time.perf_counter() - started, reduced)
+    return Receipt(chunk, device, time.perf_counter() - started, reduced, tuple(written))
 
 
 def _start(runtime: Runtime, chunk: Chunk, energy: BoundEnergy, begin: CounterNoise) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, final
 
 import torch
@@ -9,14 +10,18 @@ from torch import Tensor
 
 from ebmcore.folding import Folder, folds
 from ebmcore.plan import block_draws, group_draws
-from ebmcore.protocols import Block, Chunk, Layout, Sampler, Stage
+from ebmcore.protocols import Block, Chunk, Layout, Sampler, Stage, WrittenBlock
 from ebmcore.reducing import Groups
 from ebmcore.runtime import Runtime
 
 
 @final
 class Recorder:
-    """Holds at most one block of draws of a chunk, and gives it to the writers and reducers when it is full."""
+    """Holds at most one block of draws of a chunk, and gives it to the writers and reducers when it is full.
+
+    Attributes:
+        written: The blocks that the writers have, in order.
+    """
 
     def __init__(self, runtime: Runtime, index: int, chunk: Chunk) -> None:
         layout = runtime.job.layouts[index]
@@ -32,6 +37,7 @@ class Recorder:
         self._first = 0
         self._filled = 0
         self._buffers: dict[str, Tensor] = {}
+        self.written: list[WrittenBlock] = []
         last = index == len(runtime.job.stages) - 1
         self._groups = {
             name: Groups(reducer, layout, chunk, self._group)
@@ -63,6 +69,9 @@ class Recorder:
         for groups in self._groups.values():
             groups.update(block)
         self._runtime.write(self._index, block)
+        if self._runtime.job.path is not None:
+            digests = {name: hashlib.sha256(_bytes(array)).hexdigest() for name, array in arrays.items()}
+            self.written.append(WrittenBlock(self._index, block.first, block.last, digests))
         self._first, self._filled = block.last, 0
 
     def reduced(self) -> dict[str, dict[str, Tensor]]:
@@ -75,6 +84,12 @@ class Recorder:
             shape = (self._chunk.hi - self._chunk.lo, self._size, *spec.shape[2:])
             self._buffers[name] = torch.empty(shape, dtype=getattr(torch, spec.dtype))
         self._buffers[name][:, self._filled] = rows
+
+
+def _bytes(array: Tensor) -> memoryview:
+    data = array.numpy()
+    # An empty array has no bytes that could be cast.
+    return data.data.cast("B") if data.size else memoryview(b"")
 
 
 def draw_bytes(layout: Layout) -> int:

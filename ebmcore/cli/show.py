@@ -42,8 +42,8 @@ def _finished(run: Path, manifest: Mapping[str, Any], summary: Mapping[str, Any]
 
 
 def _unfinished(run: Path, job: JobSpec, manifest: Mapping[str, Any]) -> Iterator[str]:
-    done = rundir.committed(run)
-    chains = sum(chunk.hi - chunk.lo for chunk in done)
+    done = rundir.read_log(run).commits
+    chains = sum(commit.chunk.hi - commit.chunk.lo for commit in done)
     yield (
         f"{title(manifest['job'])}: unfinished, {len(done):,} of {manifest['plan']['chunks']:,} chunks are committed, "
         f"{chains:,} of {job.chains:,} chains, seed {job.seed}"

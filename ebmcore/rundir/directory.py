@@ -1,12 +1,8 @@
-"""The run directory: `run.toml`, `manifest.json` (what ran), `commits.jsonl` (what is done), `data/`, `summary.json`.
-
-All of it is text or a documented array format; nothing in it is ever executed.
-"""
+"""A run directory as a whole: where one may be, how it is made, read and ended."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,9 +13,11 @@ from typing import Any
 import tomli_w
 
 from ebmcore.errors import InputError, RunError
-from ebmcore.protocols import Chunk, JobSpec, Receipt
+from ebmcore.protocols import JobSpec
+from ebmcore.rundir.commits import COMMITS
+from ebmcore.rundir.files import durable, sync_folder, write_whole
 
-RUN, MANIFEST, COMMITS, SUMMARY = "run.toml", "manifest.json", "commits.jsonl", "summary.json"
+RUN, MANIFEST, SUMMARY = "run.toml", "manifest.json", "summary.json"
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -76,13 +74,13 @@ def made(path: Path, settings: Mapping[str, Any], manifest: Mapping[str, Any]) -
     try:
         (making / "data").mkdir(parents=True)
         yield making
-        _write(making / RUN, tomli_w.dumps(_plain(settings)))
+        write_whole(making / RUN, tomli_w.dumps(_plain(settings)))
         (making / COMMITS).touch()
-        _write(making / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        write_whole(making / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         if path.exists():
             shutil.rmtree(path)
         making.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
         shutil.rmtree(making, ignore_errors=True)
         with suppress(OSError):
@@ -98,44 +96,14 @@ def made(path: Path, settings: Mapping[str, Any], manifest: Mapping[str, Any]) -
         raise
 
 
-def commit(path: Path, receipt: Receipt) -> None:
-    """Note that a chunk is done: its data is durable by now.
-
-    Raises:
-        RunError: The disk is full or broken.
-    """
-    line = {"chunk": receipt.chunk.to_json(), "device": receipt.device, "seconds": round(receipt.seconds, 3)}
-    with _durable(path / COMMITS), (path / COMMITS).open("a") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def committed(path: Path) -> list[Chunk]:
-    """Return the chunks that are done, in the order in which they ended.
-
-    Raises:
-        InputError: The commit log cannot be read.
-    """
-    chunks = []
-    try:
-        for line in (path / COMMITS).read_text().splitlines():
-            # A process that was killed may have left half a line, which says nothing.
-            with suppress(json.JSONDecodeError):
-                chunks.append(Chunk.from_json(json.loads(line)["chunk"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the {COMMITS} of '{path}' must be readable; got {error!r}. Run it again.") from error
-    return chunks
-
-
 def finish(path: Path, summary: Mapping[str, Any]) -> None:
     """Write the summary, which says that the run is whole.
 
     Raises:
         RunError: The disk is full or broken.
     """
-    with _durable(path / SUMMARY):
-        _write(path / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    with durable(path / SUMMARY):
+        write_whole(path / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
 def read(path: Path) -> tuple[JobSpec, dict[str, Any], dict[str, Any] | None]:
@@ -155,37 +123,6 @@ def read(path: Path) -> tuple[JobSpec, dict[str, Any], dict[str, Any] | None]:
             f"the {MANIFEST} of '{path}' must be readable; got {error!r}. Restore it from a copy."
         ) from error
     return job, manifest, summary
-
-
-@contextmanager
-def _durable(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"'{file}' must be written for the run to go on; got: {error.strerror or error}. "
-            "Make room on that disk or mend it, and run it again."
-        ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that after a crash it is either whole or not there."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Wait until the disk knows what a folder holds."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _plain(value: Any) -> Any:
