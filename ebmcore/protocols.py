@@ -696,6 +696,8 @@ class RunInfo:
     chunks: int
     devices: tuple[str, ...]
     seed: int
+    done: int = 0
+    """Chains that an earlier process had finished."""
 
 
 def _tensor_to_json(value: Tensor) -> dict[str, Any]:

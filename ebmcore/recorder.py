@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, final
 
 import torch
@@ -13,6 +12,7 @@ from ebmcore.plan import block_draws, group_draws
 from ebmcore.protocols import Block, Chunk, Layout, Sampler, Stage, WrittenBlock
 from ebmcore.reducing import Groups
 from ebmcore.runtime import Runtime
+from ebmcore.stored import sha256
 
 
 @final
@@ -70,7 +70,7 @@ class Recorder:
             groups.update(block)
         self._runtime.write(self._index, block)
         if self._runtime.job.path is not None:
-            digests = {name: hashlib.sha256(_bytes(array)).hexdigest() for name, array in arrays.items()}
+            digests = {name: sha256(array.numpy()) for name, array in arrays.items()}
             self.written.append(WrittenBlock(self._index, block.first, block.last, digests))
         self._first, self._filled = block.last, 0
 
@@ -84,12 +84,6 @@ class Recorder:
             shape = (self._chunk.hi - self._chunk.lo, self._size, *spec.shape[2:])
             self._buffers[name] = torch.empty(shape, dtype=getattr(torch, spec.dtype))
         self._buffers[name][:, self._filled] = rows
-
-
-def _bytes(array: Tensor) -> memoryview:
-    data = array.numpy()
-    # An empty array has no bytes that could be cast.
-    return data.data.cast("B") if data.size else memoryview(b"")
 
 
 def draw_bytes(layout: Layout) -> int:
