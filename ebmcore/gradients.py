@@ -138,7 +138,9 @@ def _no_backend(energy: BoundEnergy) -> str | None:
     """Say why no backend can take an energy: it would be called with x alone."""
     if energy.has_keywords:
         return "an energy with conditions"
-    return "an energy with minibatches" if isinstance(energy.model, HasMinibatch) else None
+    if isinstance(energy.model, HasMinibatch):
+        return "an energy with minibatches"
+    return "an energy in half precision" if energy.compute != energy.dtype else None
 
 
 def _named(name: str, energy: BoundEnergy, x: Tensor, registry: Registry) -> Choice:

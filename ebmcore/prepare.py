@@ -15,6 +15,7 @@ from torch import Tensor
 from ebmcore import rundir
 from ebmcore.backends import choose_noise
 from ebmcore.devices import resolve_devices
+from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
 from ebmcore.gradients import FIRST_BATCH, Choice, choose_gradient
@@ -31,7 +32,6 @@ from ebmcore.resuming import Earlier, check_same, find_earlier, settled
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
 
-PRECISIONS = ("float32", "float64")
 MEMORY, DISK = "memory", "npy"
 """The writers of a run that names none: without and with `out`."""
 
@@ -130,7 +130,7 @@ def prepare(request: Request) -> Prepared:
     with about("engine", "devices"):
         devices = resolve_devices(request.devices)
     with about("engine", "noise"):
-        noise = choose_noise(request.noise, devices, getattr(torch, request.precision), registry)
+        noise = choose_noise(request.noise, devices, Precision.named(request.precision).state, registry)
     job = JobSpec(
         id=secrets.token_hex(8),
         base=str(Path(request.base).absolute()),
@@ -415,7 +415,7 @@ def _plan(
     workers = int(getattr(executor, "workers", None) or len(devices))
     size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
     steps = sum(stage.warmup + stage.steps for stage in job.stages)
-    width = torch.empty(0, dtype=getattr(torch, job.precision)).element_size()
+    width = torch.empty(0, dtype=Precision.named(job.precision).state).element_size()
     plan = make_plan(
         chains=job.chains,
         steps=steps,

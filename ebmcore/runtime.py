@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ebmcore.devices import torch_device
-from ebmcore.energy import BoundEnergy, place
+from ebmcore.energy import BoundEnergy, Precision, place
 from ebmcore.gradients import Fast, with_source
 from ebmcore.parts import Parts, build_parts
 from ebmcore.protocols import Block, Chunk, JobSpec, Sink, Writer
@@ -52,16 +52,17 @@ class Runtime:
         with self._lock:
             if device not in self._energies:
                 actual = torch_device(device)
-                dtype = getattr(torch, self.job.precision)
+                dtype, compute = Precision.named(self.job.precision)
                 own = device.startswith("cpu:")
                 energy = BoundEnergy(
-                    place(self.parts.model, actual, dtype, own=own),
+                    place(self.parts.model, actual, compute, own=own),
                     shape=self.job.shape,
                     dtype=dtype,
+                    compute=compute,
                     device=actual,
                     temperature=self.job.temperature,
-                    condition={name: _settled(value, dtype) for name, value in self.parts.condition.items()},
-                    shared={name: _settled(value, dtype).to(actual) for name, value in self.parts.shared.items()},
+                    condition={name: _settled(value, compute) for name, value in self.parts.condition.items()},
+                    shared={name: _settled(value, compute).to(actual) for name, value in self.parts.shared.items()},
                 )
                 self._energies[device] = (
                     energy.with_gradient(self.fast[device])
@@ -97,7 +98,7 @@ class Runtime:
 
 
 def _settled(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a condition in the run's precision; integers (labels) stay what they are."""
+    """Return a condition in the energy's precision; integers (labels) stay what they are."""
     return value.to(dtype) if value.is_floating_point() else value
 
 

@@ -68,7 +68,8 @@ def sample(
         devices: `"auto"`, a label (`"cpu"`, `"cuda:0"`), or a list: one worker an entry.
         executor: `"auto"`, a name or a table: how chunks are brought to workers.
         chunk_size: Chains that a worker runs at a time, rounded up to the grid of 64; scheduling only.
-        precision: `"float32"` or `"float64"`, of positions and noise.
+        precision: `"float32"` or `"float64"`, of positions and noise; `"bfloat16"` or `"float16"`: the energy alone is
+            evaluated in half precision, and all else stays float32.
         noise: Name of the noise backend.
         gradient: `"auto"`: the energy's closed form, else an installed backend that takes the energy, else autograd;
             or `"closed_form"`, `"autograd"`, the name of a backend.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebmcore.backends import choose_noise
 from ebmcore.devices import cpu_workers, resolve_devices, torch_device
-from ebmcore.energy import BoundEnergy, frozen, place
+from ebmcore.energy import BoundEnergy, frozen, place, promoted
 from ebmcore.energy_checks import check_mode
 from ebmcore.engine import advance
 from ebmcore.errors import InputError
@@ -82,6 +82,7 @@ class Session:
         self._sampler: Sampler[Any] = build_part("sampler", table, live, registry, folder)[0]
         self._noise, self._gradient = noise, gradient
         self._gradients: WatchedGradient | None = None
+        self._bound: dict[str, BoundEnergy] = {}
         self._backend: NoiseBackend | None = None
         self._devices = None if devices == "auto" else resolve_devices(devices)
         self._first = whole("first_chain", first_chain, 0)
@@ -97,12 +98,16 @@ class Session:
         """Return where the chains at `x` [n, *shape] are after `steps` transitions; `x` stays as it is.
 
         Args:
-            x: Positions, float32 or float64, one row a chain; their dtype is that of the sampling.
+            x: Positions, float32 or float64, one row a chain; their dtype is that of the sampling. In half precision
+                they are taken as float32, and come back so.
             steps: Transitions a chain.
             condition: Keyword arguments of the energy with one row a chain.
 
         Returns:
             Positions of the shape, dtype and device of `x`, detached.
+
+        Warns:
+            EbmcoreWarning: `x` is in half precision.
 
         Raises:
             InputError: An argument is wrong.
@@ -111,6 +116,8 @@ class Session:
             NonFiniteError: A chain left the finite numbers.
         """
         steps = whole("steps", steps, 1)
+        if isinstance(x, Tensor):
+            x = promoted(x, "positions")
         self._check(x, condition)
         labels = self._labels(x)
         plan = make_plan(
@@ -123,9 +130,10 @@ class Session:
             position_bytes=x[0].numel() * x.element_size(),
         )
         with frozen(self._model), torch.no_grad():
-            if self._gradients is not None:
-                self._gradients.look(self._energy(x, labels[0], condition), x)
             energies = {label: self._energy(x, label, condition) for label in plan.devices}
+            if self._gradients is not None:
+                self._gradients.look(energies[labels[0]], x)
+                energies = {label: self._gradients.applied(energy) for label, energy in energies.items()}
             work = [(energies[labels[i % len(labels)]], x, chunk, steps) for i, chunk in enumerate(plan.chunks)]
             if len(work) == 1:
                 parts = [self._advance(*work[0])]
@@ -186,16 +194,17 @@ class Session:
 
     def _energy(self, x: Tensor, label: str, condition: Mapping[str, Tensor]) -> BoundEnergy:
         device = torch_device(label)
-        energy = BoundEnergy(
-            place(self._model, device, x.dtype, own=label.startswith("cpu:")),
-            shape=tuple(x.shape[1:]),
-            dtype=x.dtype,
-            device=device,
-            temperature=self._temperature,
-            condition=condition,
-            shared={name: value.to(device) for name, value in self._shared.items()},
-        )
-        return energy if self._gradients is None else self._gradients.applied(energy)
+        placed = place(self._model, device, x.dtype, own=label.startswith("cpu:"))
+        if label not in self._bound or self._bound[label].model is not placed:
+            self._bound[label] = BoundEnergy(
+                placed,
+                shape=tuple(x.shape[1:]),
+                dtype=x.dtype,
+                device=device,
+                temperature=self._temperature,
+                shared={name: value.to(device) for name, value in self._shared.items()},
+            )
+        return self._bound[label].conditioned(condition)
 
     def _labels(self, x: Tensor) -> tuple[str, ...]:
         if self._devices is not None:
@@ -225,6 +234,7 @@ class Session:
             name = choose_noise(self._noise, self._labels(x), x.dtype, default())
             self._backend = build_part("noise", {"use": name}, {}, default(), Path())[0]
             self._gradients = None
+            self._bound.clear()
             with frozen(self._model):
                 energy = self._energy(x, self._labels(x)[0], condition)
                 check_first_step(energy, self._sampler, x, self._backend)
