@@ -19,6 +19,7 @@ from ebmcore.progress import Progress
 from ebmcore.protocols import Chunk, Receipt, RunInfo
 from ebmcore.reducing import Reduction
 from ebmcore.result import Result, open_run
+from ebmcore.rundir import checkpoints
 from ebmcore.runtime import close_runtime, open_runtime
 from ebmcore.starting import Begun, begin
 from ebmcore.stopping import StopHandler, stoppable
@@ -110,6 +111,7 @@ def _run_chunks(prepared: Prepared, begun: Begun, info: RunInfo, observers: Obse
         for receipt in receipts:
             if job.path is not None:
                 rundir.commit(Path(job.path), receipt)
+                checkpoints.forget(Path(job.path), receipt.chunk)
             reduce(receipt)
             observers.ebmcore_chunk_done(run=info, chunk=receipt.chunk, receipt=receipt)
     finally:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ebmcore import rundir
 from ebmcore.errors import EbmcoreWarning, InputError
 from ebmcore.identity import differences
 from ebmcore.parts import Parts
-from ebmcore.plan import Plan
-from ebmcore.protocols import JobSpec, Receipt
+from ebmcore.plan import Plan, missing
+from ebmcore.protocols import Chunk, JobSpec
 from ebmcore.registry.references import is_direct
 from ebmcore.rundir import Commit
-from ebmcore.verification import Damage, covers, damage, readable
+from ebmcore.rundir.checkpoints import Checkpoint
+from ebmcore.verification import begins, covers, damage, readable
+
+Piece = Commit | Checkpoint
+P = TypeVar("P", Commit, Checkpoint)
 
 SHOWN = 4
 """As many differences or damages are named in one line."""
@@ -100,52 +104,63 @@ def kept_commits(earlier: Earlier, job: JobSpec, plan: Plan, log: rundir.Log) ->
     """Return the commits that count, in chain order: those of whole chunks that lie in the plan and do not overlap."""
     kept: list[Commit] = []
     for commit in sorted(log.commits, key=lambda each: each.chunk.lo):
-        chunk = commit.chunk
-        fits = (kept[-1].chunk.hi if kept else 0) <= chunk.lo < chunk.hi <= job.chains and chunk.lo % job.grain == 0
-        # The chains of a ragged end round differently within a longer chunk.
-        ends = chunk.hi == job.chains or chunk.hi % job.grain == 0
-        was_end = chunk.hi == earlier.job.chains < job.chains and chunk.hi % plan.chunk_size != 0
-        if fits and ends and not was_end and covers(job, commit.blocks):
+        apart = not kept or kept[-1].chunk.hi <= commit.chunk.lo
+        whole = covers(job, commit.blocks) and _has_accumulators(commit, job)
+        if apart and whole and _in_plan(commit.chunk, earlier, job, plan):
             kept.append(commit)
     return kept
 
 
-def receipts(commits: Iterable[Commit], job: JobSpec) -> dict[int, Receipt]:
-    """Return the receipts of commits by first chain, without those that lack the accumulators of a reducer."""
-    names = set(map(rundir.name_of, job.reducers))
-    found = {}
-    for commit in commits:
-        groups = -(-(commit.chunk.hi - commit.chunk.lo) // job.grain)
-        try:
-            receipt = commit.receipt()
-        except ValueError:
-            continue
-        stacked = all(len(value) == groups for acc in receipt.reduced.values() for value in acc.values())
-        if receipt.reduced.keys() == names and stacked:
-            found[receipt.chunk.lo] = receipt
-    return found
+def kept_checkpoints(
+    earlier: Earlier, job: JobSpec, plan: Plan, commits: Sequence[Commit], found: Sequence[Checkpoint]
+) -> list[Checkpoint]:
+    """Return the checkpoints that count, in chain order: those of chunks that are left to run.
+
+    Where a change was accepted none does: it holds for whole chunks.
+    """
+    left = missing(plan.chunks, (commit.chunk for commit in commits))
+    kept: list[Checkpoint] = []
+    for each in [] if earlier.changes else found:
+        apart = not kept or kept[-1].chunk.hi <= each.chunk.lo
+        inside = any(gap.lo <= each.chunk.lo and each.chunk.hi <= gap.hi for gap in left)
+        if apart and inside and begins(job, each.blocks) and _in_plan(each.chunk, earlier, job, plan):
+            kept.append(each)
+    return kept
 
 
-def intact(job: JobSpec, parts: Parts, commits: Sequence[Commit], path: Path) -> list[Commit]:
-    """Return the commits whose data is what was written.
+def intact(job: JobSpec, parts: Parts, pieces: Sequence[P], path: Path) -> list[P]:
+    """Return the chunks whose data is what was written.
 
     Warns:
-        EbmcoreWarning: Some is not; its chunks run again.
+        EbmcoreWarning: That of some is not; they run again.
     """
     writers = readable(parts.writers)
-    faults = [(commit, list(damage(job, writers, commit.chunk, commit.blocks))) for commit in commits]
-    damaged = [fault for _, found in faults for fault in found]
+    faults = [(piece, list(damage(job, writers, piece.chunk, piece.blocks))) for piece in pieces]
+    damaged = [str(fault) for _, found in faults for fault in found]
     if damaged:
         warnings.warn(
-            f"'{path}' is damaged, and those chunks run again: {_listed(_places(damaged))}.",
-            EbmcoreWarning,
-            stacklevel=3,
+            f"'{path}' is damaged, and its damaged chunks run again: {_listed(damaged)}.", EbmcoreWarning, stacklevel=3
         )
-    return [commit for commit, found in faults if not found]
+    return [piece for piece, found in faults if not found]
 
 
-def _places(damaged: Iterable[Damage]) -> tuple[str, ...]:
-    return tuple(map(str, damaged))
+def _in_plan(chunk: Chunk, earlier: Earlier, job: JobSpec, plan: Plan) -> bool:
+    ends = chunk.hi == job.chains or chunk.hi % job.grain == 0
+    # The chains of a ragged end round differently within a longer chunk.
+    was_end = chunk.hi == earlier.job.chains < job.chains and chunk.hi % plan.chunk_size != 0
+    return 0 <= chunk.lo < chunk.hi <= job.chains and chunk.lo % job.grain == 0 and ends and not was_end
+
+
+def _has_accumulators(commit: Commit, job: JobSpec) -> bool:
+    """Say whether a commit holds those of every group for every reducer."""
+    groups = -(-(commit.chunk.hi - commit.chunk.lo) // job.grain)
+    try:
+        reduced = commit.receipt().reduced
+    except ValueError:
+        return False
+    return reduced.keys() == set(map(rundir.name_of, job.reducers)) and all(
+        value.ndim and len(value) == groups for acc in reduced.values() for value in acc.values()
+    )
 
 
 def _stores(job: JobSpec) -> Any:

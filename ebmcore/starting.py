@@ -19,8 +19,8 @@ from ebmcore.plan import missing
 from ebmcore.prepare import Prepared
 from ebmcore.protocols import Chunk, JobSpec, Receipt, Span, Writer
 from ebmcore.resolved import run_file
-from ebmcore.resuming import Earlier, find_earlier, intact, kept_commits, receipts
-from ebmcore.rundir import Commit
+from ebmcore.resuming import Earlier, Piece, find_earlier, intact, kept_checkpoints, kept_commits
+from ebmcore.rundir import checkpoints
 from ebmcore.stored import data_folder
 
 
@@ -68,38 +68,43 @@ def _resumed(prepared: Prepared, earlier: Earlier, held: ExitStack) -> Begun:
         raise InputError(f"a run must stay as it is while it is resumed; got '{path}' changed meanwhile. Try again.")
     log = rundir.read_log(path)
     commits = kept_commits(earlier, job, prepared.plan, log)
-    found = receipts(commits, job)
-    commits = [commit for commit in commits if commit.chunk.lo in found]
     if earlier.summary is not None and not earlier.changes and job.chains == earlier.job.chains:
         commits = intact(job, parts, commits, path)
         if not missing(prepared.plan.chunks, _chunks(commits)):
             return Begun(earlier.manifest, (), whole=True)
+    begun = kept_checkpoints(earlier, job, prepared.plan, commits, checkpoints.load_all(path))
     manifest = _manifest(prepared)
     rundir.renew(path, run_file(prepared), manifest)
-    _prepare_writers(job, parts.writers, commits)
-    whole = intact(job, parts, commits, path)
-    if len(whole) < len(commits):
-        _prepare_writers(job, parts.writers, whole)
+    _prepare_writers(job, parts.writers, [*commits, *begun])
+    whole, going = intact(job, parts, commits, path), intact(job, parts, begun, path)
+    if len(whole) + len(going) < len(commits) + len(begun):
+        _prepare_writers(job, parts.writers, [*whole, *going])
     if log.torn or log.damaged or len(whole) < len(log.commits):
-        kept = {commit.chunk for commit in whole}
+        kept = set(_chunks(whole))
         rundir.rewrite(path, (commit for commit in log.commits if commit.chunk in kept))
-    left = missing(prepared.plan.chunks, _chunks(whole))
-    return Begun(manifest, left, tuple(found[commit.chunk.lo] for commit in whole))
+    checkpoints.keep_only(path, set(_chunks(going)))
+    left = missing(prepared.plan.chunks, _chunks(whole), _chunks(going))
+    return Begun(manifest, left, tuple(commit.receipt() for commit in whole))
 
 
-def _chunks(commits: Iterable[Commit]) -> list[Chunk]:
-    return [commit.chunk for commit in commits]
+def _chunks(pieces: Iterable[Piece]) -> list[Chunk]:
+    return [piece.chunk for piece in pieces]
 
 
-def _prepare_writers(job: JobSpec, writers: Mapping[str, Writer], commits: Sequence[Commit]) -> None:
+def _prepare_writers(job: JobSpec, writers: Mapping[str, Writer], pieces: Sequence[Piece]) -> None:
     for stage, layout in enumerate(job.layouts):
         if layout is not None:
-            spans = [Span(chunk.lo, chunk.hi, 0, layout.draws) for chunk in _chunks(commits)]
+            spans = [span for piece in pieces for span in _spans(piece, stage)]
             for name, writer in writers.items():
                 folder = data_folder(job, name, stage)
                 if job.path is not None:
                     folder.mkdir(parents=True, exist_ok=True)
                 writer.prepare(folder, layout, spans)
+
+
+def _spans(piece: Piece, stage: int) -> list[Span]:
+    reached = [block.last for block in piece.blocks if block.stage == stage]
+    return [Span(piece.chunk.lo, piece.chunk.hi, 0, max(reached))] if reached else []
 
 
 def _manifest(prepared: Prepared) -> dict[str, Any]:

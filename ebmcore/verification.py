@@ -56,13 +56,25 @@ def damage(
 
 def covers(job: JobSpec, blocks: Iterable[WrittenBlock]) -> bool:
     """Say whether blocks are all that a chunk has to write, each array and draw once and in order."""
-    reached = [0 if layout is not None else None for layout in job.layouts]
+    return _reached(job, blocks) == [None if layout is None else layout.draws for layout in job.layouts]
+
+
+def begins(job: JobSpec, blocks: Iterable[WrittenBlock]) -> bool:
+    """Say whether blocks are the first of those that a chunk has to write."""
+    return _reached(job, blocks) is not None
+
+
+def _reached(job: JobSpec, blocks: Iterable[WrittenBlock]) -> list[int | None] | None:
+    """Return how many draws of each stage are there, or None where one is missing before another."""
+    reached = [None if layout is None else 0 for layout in job.layouts]
     for block in blocks:
         layout = job.layouts[block.stage] if 0 <= block.stage < len(job.layouts) else None
         if layout is None or set(block.sha256) != set(layout.arrays) or reached[block.stage] != block.first:
-            return False
+            return None
+        if not block.first < block.last <= layout.draws:
+            return None
         reached[block.stage] = block.last
-    return reached == [None if layout is None else layout.draws for layout in job.layouts]
+    return reached
 
 
 def _fault(

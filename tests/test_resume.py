@@ -84,6 +84,7 @@ def cut(whole, name="cut", keep=3, *, torn=0):
     shutil.copytree(whole, run)
     (run / "summary.json").unlink()
     lines = (run / "commits.jsonl").read_bytes().splitlines(keepends=True)
+    lines.sort(key=lambda line: json.loads(line)["chunk"]["lo"])
     (run / "commits.jsonl").write_bytes(b"".join(lines[:keep]) + lines[keep][:torn])
     done = [(json.loads(line)["chunk"]["lo"], json.loads(line)["chunk"]["hi"]) for line in lines[:keep]]
     for file in run.glob("data/**/*.npy"):
