@@ -57,7 +57,7 @@ def _execute(prepared: Prepared, begun: Begun, shown: bool, again: StopHandler |
     runtime.progress = report
     open_runtime(runtime)
     try:
-        with frozen(runtime.parts.model), stoppable(runtime.stop, kept=job.path is not None, again=again):
+        with frozen(runtime.parts.model), stoppable(runtime.stop, kept=job.path is not None, again=again, say=shown):
             observers.ebmcore_run_started(run=info)
             started = time.perf_counter()
             reductions = _run_chunks(prepared, begun, info, observers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,11 +11,15 @@ from types import FrameType
 
 from ebmcore.errors import RunStopped
 
+SAID = b"stopping at the next step; Ctrl-C again does not wait for it\n"
+
 StopHandler = Callable[[int, FrameType | None], object]
 
 
 @contextmanager
-def stoppable(stop: threading.Event, *, kept: bool, again: StopHandler | None = None) -> Iterator[None]:
+def stoppable(
+    stop: threading.Event, *, kept: bool, again: StopHandler | None = None, say: bool = False
+) -> Iterator[None]:
     """Let Ctrl-C, and a scheduler's SIGTERM, end a run after the steps in flight; then raise KeyboardInterrupt.
 
     A second Ctrl-C goes where it would without a run: by default KeyboardInterrupt at once. Only in the main thread,
@@ -25,6 +30,7 @@ def stoppable(stop: threading.Event, *, kept: bool, again: StopHandler | None = 
         kept: Whether there is a directory where chunks in flight are kept: only then SIGTERM is held back, and only
             where it would have ended the process.
         again: What a second Ctrl-C does.
+        say: Whether to say on standard error what the first one did.
 
     Raises:
         KeyboardInterrupt: It was stopped by a signal.
@@ -41,9 +47,12 @@ def stoppable(stop: threading.Event, *, kept: bool, again: StopHandler | None = 
 
     def once(number: int, frame: FrameType | None) -> None:
         heard.append(number)
-        stop.set()
         for other, handler in before.items():
             signal.signal(other, again if again is not None and other == signal.SIGINT else handler)
+        stop.set()
+        if say:
+            # Not through Python's own buffer, where the signal may have come in the middle.
+            os.write(2, SAID)
 
     for number in before:
         signal.signal(number, once)
