@@ -46,8 +46,9 @@ def side_by_side(work: Work, times: Mapping[str, Times]) -> Report:
         mark = " *" if own.runs[-1]["extended"] else ""
         lines.append(f"| {name} | {spread(own.seconds)}{mark} | {shown} | {own.first['seconds']:.2f} |")
     if any(own.runs[-1]["extended"] for own in times.values()):
-        problem = work.problem
-        lines += ["", f"\\* extended from {problem.measured} of {problem.chains // problem.batch} batches"]
+        batches = -(-work.problem.chains // work.problem.batch)
+        measured = min(work.problem.measured, batches)
+        lines += ["", f"\\* extended from {measured} of {batches} batches of the guide's loop"]
     return Report(work.name, work.title, lines, figures, raw(times))
 
 
