@@ -84,6 +84,9 @@ class BoundEnergy:
     def gradient(self, x: Tensor, /, **over: Tensor) -> Tensor:
         """Return dU/dx / T [n, *shape]."""
         if self._gradient is not None and (self._fast is None or over):
+            # The engine has grad off already, and to turn it off again costs a tenth of a small chunk's step.
+            if not torch.is_grad_enabled():
+                return self._finish(self._gradient(x, **self._keywords(over)), x, x.shape)
             with torch.no_grad():
                 return self._finish(self._gradient(x, **self._keywords(over)), x, x.shape)
         return self._finish(self._value_and_gradient(x, over)[1], x, x.shape)
@@ -161,7 +164,8 @@ class BoundEnergy:
     def _finish(self, result: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if not isinstance(result, Tensor) or result.shape != shape:
             raise EnergyError(wrong_result("gradient", "[n, *shape]", shape, result, x))
-        result = result.detach().to(self.dtype).contiguous()
+        if result.requires_grad or result.dtype is not self.dtype or not result.is_contiguous():
+            result = result.detach().to(self.dtype).contiguous()
         if self.temperature != 1.0:
             return result / self.temperature
         # A standard Gaussian's closed-form gradient is x itself: the sampler would overwrite its own state.
