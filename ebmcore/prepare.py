@@ -15,20 +15,21 @@ from torch import Tensor
 from ebmcore import rundir
 from ebmcore.backends import choose_noise
 from ebmcore.devices import resolve_devices
+from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
+from ebmcore.gradients import FIRST_BATCH, Choice, choose_gradient
 from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
 from ebmcore.observers import Observers
 from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
-from ebmcore.probe import probe
+from ebmcore.probe import first_positions, needs, probe
 from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, JobSpec, Stage
 from ebmcore.registry import Registry, default
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
 
-PRECISIONS = ("float32", "float64")
 MEMORY, DISK = "memory", "npy"
 """The writers of a run that names none: without and with `out`."""
 
@@ -47,6 +48,8 @@ class Prepared:
     observers: tuple[Any, ...]
     state_bytes: tuple[int, ...]
     """For each stage, the bytes of its sampler's state of one chain."""
+    gradient_seconds: float = 0.0
+    """What a gradient backend took to build and compile."""
 
     @property
     def job(self) -> JobSpec:
@@ -73,6 +76,7 @@ class Request:
     chunk_size: int | str = "auto"
     precision: str = "float32"
     noise: str = "auto"
+    gradient: str = "auto"
     condition: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
     writers: Any = ()
@@ -114,7 +118,7 @@ def prepare(request: Request) -> Prepared:
     with about("engine", "devices"):
         devices = resolve_devices(request.devices)
     with about("engine", "noise"):
-        noise = choose_noise(request.noise, devices, getattr(torch, request.precision), registry)
+        noise = choose_noise(request.noise, devices, Precision.named(request.precision).state, registry)
     job = JobSpec(
         id=secrets.token_hex(8),
         base=str(Path(request.base).absolute()),
@@ -129,6 +133,7 @@ def prepare(request: Request) -> Prepared:
         seed=secrets.randbits(63) if request.seed is None else check_seed(request.seed),
         precision=request.precision,
         noise=noise,
+        gradient="auto",
         condition=_tensors("condition", request.condition, live),
         shared=_tensors("shared", request.shared, live),
         writers=writers,
@@ -157,8 +162,22 @@ def prepare(request: Request) -> Prepared:
             grain=job.grain,
         )
     observers = _observers(request, registry, live)
-    runtime = replace(runtime, job=replace(job, layouts=tuple(look.layout for look in looks)))
-    return Prepared(runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks))
+    choice = _gradient(request, runtime, plan, registry)
+    job = replace(job, gradient=choice.name, layouts=tuple(look.layout for look in looks))
+    runtime = Runtime(job, parts, fast={} if choice.fast is None else {plan.devices[0]: choice.fast})
+    return Prepared(
+        runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks), choice.seconds
+    )
+
+
+def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry) -> Choice:
+    energy, parts = runtime.energy(plan.devices[0]), runtime.parts
+    if not any("gradient" in needs(sampler) for sampler in parts.samplers) and request.gradient == "auto":
+        return Choice(energy.gradient_source, None, 0.0)
+    chains = min(runtime.job.chains, FIRST_BATCH)
+    x = first_positions(energy, parts.start, parts.noise, runtime.job.seed, chains)
+    with about("engine", "gradient"):
+        return choose_gradient(request.gradient, energy, x, registry)
 
 
 def _check_scalars(request: Request) -> None:
@@ -354,7 +373,7 @@ def _plan(
     workers = int(getattr(executor, "workers", None) or len(devices))
     size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
     steps = sum(stage.warmup + stage.steps for stage in job.stages)
-    width = torch.empty(0, dtype=getattr(torch, job.precision)).element_size()
+    width = torch.empty(0, dtype=Precision.named(job.precision).state).element_size()
     plan = make_plan(
         chains=job.chains,
         steps=steps,
