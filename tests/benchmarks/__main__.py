@@ -22,6 +22,9 @@ from tests.benchmarks.work import Work, all_work, scaled
 
 OUT = Path("runs/bench")
 
+BUSY = 0.4
+"""Load a core before the first run above which times are not worth much."""
+
 Job = Callable[[int, float], Report]
 
 
@@ -33,6 +36,8 @@ def main() -> None:
     about = machine()
     scale = "" if arguments.scale == 1 else f"; chains times {arguments.scale:g}"
     print(f"{described(about)}; medians of interleaved rounds{scale}\n", flush=True)
+    if about["load_before"] > BUSY * about["cores"]:
+        print("this machine is busy: torch's threads wait by spinning, and lose most by it; run it again when idle\n")
     began, reports = time.monotonic(), []
     for name in arguments.only or jobs:
         report = jobs[name](arguments.repeats, arguments.scale)
