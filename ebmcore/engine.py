@@ -16,7 +16,7 @@ from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
 from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler
 from ebmcore.recorder import Recorder
 from ebmcore.runtime import Runtime, runtime_of
-from ebmcore.states import map_state
+from ebmcore.states import check_state, map_state
 
 CHECK_EVERY = 128
 """Steps between two looks for NaN and infinities: the positions' sum, 4 microseconds."""
@@ -118,9 +118,14 @@ def advance(
         steps: Steps that count.
         recorder: Keeps draws.
         on_step: Called after every step, warmup included.
+
+    Raises:
+        NonFiniteError: A position is NaN or infinite.
+        SamplerError: A position is of another shape or dtype than the one before.
     """
     begin.steps = steps
     t = begin.t
+    shape = position.shape
     kernel = _Kernel(energy, sampler, begin, t + warmup)
     state = kernel.init(position, begin)
     checked, since = map_state(Tensor.clone, state), -warmup
@@ -128,6 +133,8 @@ def advance(
         state, info = kernel.step(step, state)
         full = recorder is not None and step >= 0 and recorder.add(step, state, info)
         if full or (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1:
+            if state[0].shape != shape or state[0].dtype != energy.dtype:
+                check_state(state, position, who=f"{type(sampler).__name__}.step at step {step}")
             if not _finite(state[0]):
                 _blame(kernel, checked, since)
             checked, since = map_state(Tensor.clone, state), step + 1

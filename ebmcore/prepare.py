@@ -24,13 +24,15 @@ from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
 from ebmcore.probe import probe
 from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, JobSpec, Stage
-from ebmcore.registry import Registry, default
+from ebmcore.registry import Registry, default, ours
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
 
 PRECISIONS = ("float32", "float64")
 MEMORY, DISK = "memory", "npy"
 """The writers of a run that names none: without and with `out`."""
+
+Records = tuple[Mapping[str, Any], ...]
 
 SUMMARY = "summary"
 """The reducer that every run has, for its summary."""
@@ -47,6 +49,8 @@ class Prepared:
     observers: tuple[Any, ...]
     state_bytes: tuple[int, ...]
     """For each stage, the bytes of its sampler's state of one chain."""
+    records: Records
+    """Every plugin that the run uses, for the manifest: kind, name, distribution, version, value, digest."""
 
     @property
     def job(self) -> JobSpec:
@@ -100,7 +104,8 @@ def prepare(request: Request) -> Prepared:
     if out is not None:
         rundir.check_free(out, overwrite=request.overwrite)
     stages = _stages(request, live)
-    writers = _tables("writer", request.writers, live) or ({"use": MEMORY if out is None else DISK},)
+    default_writer = ours(registry, "writer", MEMORY if out is None else DISK)
+    writers = _tables("writer", request.writers, live) or ({"use": default_writer},)
     if out is None and request.writers:
         raise InputError("`out` must be set when writers are named; got None. Say where they write: out='runs/mine'.")
     reducers = (
@@ -143,7 +148,7 @@ def prepare(request: Request) -> Prepared:
     ensembles = _ensembles(chains, parts)
     aligns = [writer.align for writer in parts.writers.values() if isinstance(writer, HasAlign)]
     job = replace(job, chains=chains, shape=shape, grain=grain_of(ensembles, aligns))
-    plan, executor, table = _plan(request, job, devices, registry, live)
+    plan, executor, table, carried = _plan(request, job, devices, registry, live)
     runtime = Runtime(job, parts)
     with about("model"):
         looks = probe(
@@ -156,9 +161,10 @@ def prepare(request: Request) -> Prepared:
             chains=chains,
             grain=job.grain,
         )
-    observers = _observers(request, registry, live)
+    observers, watched = _observers(request, registry, live)
     runtime = replace(runtime, job=replace(job, layouts=tuple(look.layout for look in looks)))
-    return Prepared(runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks))
+    records = (*parts.records, *carried, *watched)
+    return Prepared(runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks), records)
 
 
 def _check_scalars(request: Request) -> None:
@@ -346,11 +352,12 @@ def _ensembles(chains: int, parts: Parts) -> list[int]:
 
 def _plan(
     request: Request, job: JobSpec, devices: tuple[str, ...], registry: Registry, live: dict[str, Any]
-) -> tuple[Plan, Executor, Mapping[str, Any]]:
+) -> tuple[Plan, Executor, Mapping[str, Any], Records]:
     automatic = request.executor == "auto" if isinstance(request.executor, str) else False
     with about("engine", "executor"):
-        table = as_table("executor", "threads" if automatic else request.executor, "executor", live)
-        executor, _ = build_part("executor", table, live, registry, Path(job.base))
+        asked = ours(registry, "executor", "threads") if automatic else request.executor
+        table = as_table("executor", asked, "executor", live)
+        executor, records = build_part("executor", table, live, registry, Path(job.base))
     workers = int(getattr(executor, "workers", None) or len(devices))
     size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
     steps = sum(stage.warmup + stage.steps for stage in job.stages)
@@ -365,16 +372,19 @@ def _plan(
         position_bytes=width * math.prod(job.shape),
     )
     if automatic and plan.workers == 1:
-        table = {"use": "serial"}
-        executor = registry.build("executor", table).object
-    return plan, executor, table
+        table = {"use": ours(registry, "executor", "serial")}
+        executor, records = build_part("executor", table, live, registry, Path(job.base))
+    return plan, executor, table, records
 
 
-def _observers(request: Request, registry: Registry, live: dict[str, Any]) -> tuple[Any, ...]:
-    observers = []
+def _observers(request: Request, registry: Registry, live: dict[str, Any]) -> tuple[tuple[Any, ...], Records]:
+    observers: list[Any] = []
+    records: list[Mapping[str, Any]] = []
     for number, table in enumerate(_tables("observer", request.observers, live)):
         with about("observer", number):
-            observers.append(build_part("observer", table, live, registry, Path(request.base))[0])
+            made, used = build_part("observer", table, live, registry, Path(request.base))
             # Refuses what hears no event.
-            Observers([observers[-1]])
-    return tuple(observers)
+            Observers([made])
+            observers.append(made)
+            records.extend(used)
+    return tuple(observers), tuple(records)

@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from ebmcore.errors import SamplerError
 from ebmcore.folding import Folder, folds
 from ebmcore.plan import block_draws, group_draws
 from ebmcore.protocols import Block, Chunk, Layout, Sampler, Stage
@@ -74,7 +75,13 @@ class Recorder:
             spec = self._layout.arrays[name]
             shape = (self._chunk.hi - self._chunk.lo, self._size, *spec.shape[2:])
             self._buffers[name] = torch.empty(shape, dtype=getattr(torch, spec.dtype))
-        self._buffers[name][:, self._filled] = rows
+        room = self._buffers[name][:, self._filled]
+        if rows.shape != room.shape:
+            raise SamplerError(
+                f"{type(self._sampler).__name__}.step must keep the shape of `{name}` at every step, "
+                f"{list(room.shape)}; got {list(rows.shape)}. Give one row a chain."
+            )
+        room.copy_(rows)
 
 
 def draw_bytes(layout: Layout) -> int:

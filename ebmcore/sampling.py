@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ebmcore import rundir
+from ebmcore.blame import blamed
 from ebmcore.energy import frozen
 from ebmcore.observers import Observers
 from ebmcore.prepare import SUMMARY, Prepared, Request, prepare
@@ -130,7 +131,9 @@ def sample(
         overwrite=overwrite,
         base=base,
     )
-    return execute(prepare(request), progress=progress)
+    prepared = prepare(request)
+    with blamed(prepared.records):
+        return execute(prepared, progress=progress)
 
 
 def execute(prepared: Prepared, *, progress: bool | None) -> Result:
@@ -260,7 +263,7 @@ def _manifest(prepared: Prepared) -> dict[str, Any]:
         "plan": prepared.plan.to_json(),
         "executor": dict(prepared.executor_table),
         "gradient": prepared.runtime.energy(prepared.plan.devices[0]).gradient_source,
-        "plugins": list(prepared.runtime.parts.records),
+        "plugins": list(prepared.records),
         "job": prepared.job.to_json(),
     }
 

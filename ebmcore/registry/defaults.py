@@ -1,0 +1,27 @@
+"""The plugins that a run uses without naming them: ours, whatever else is installed."""
+
+from __future__ import annotations
+
+from ebmcore.registry.records import Record
+from ebmcore.registry.registry import Registry
+from ebmcore.registry.requirements import HOST, canonical
+from ebmcore.registry.tables import FIRST_PARTY
+
+_HOMES = frozenset({HOST, *(home for names in FIRST_PARTY.values() for home in names.values())})
+
+
+def is_ours(record: Record) -> bool:
+    """Does it come with ebmcore, or was it registered in this process?"""
+    return record.source == "registered" or canonical(record.distribution or "") in _HOMES
+
+
+def ours(registry: Registry, kind: str, name: str) -> str:
+    """Return how to ask for the plugin of ours that a default means.
+
+    That is its name, and `name@distribution` where another distribution gives the name too: who named nothing did
+    not ask for the other one, and is not to be told of a conflict.
+    """
+    for record in registry.records(kind):
+        if record.name == name and record.state == "conflict" and is_ours(record):
+            return f"{name}@{canonical(record.distribution or '')}"
+    return name
