@@ -23,7 +23,7 @@ from ebmcore.observers import Observers
 from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
 from ebmcore.probe import probe
-from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, JobSpec, Stage
+from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, HasTruncate, JobSpec, Stage
 from ebmcore.registry import Registry, default, ours
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
@@ -162,6 +162,7 @@ def prepare(request: Request) -> Prepared:
             grain=job.grain,
         )
     observers, watched = _observers(request, registry, live)
+    _check_ends(observers, parts)
     runtime = replace(runtime, job=replace(job, layouts=tuple(look.layout for look in looks)))
     records = (*parts.records, *carried, *watched)
     return Prepared(runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks), records)
@@ -375,6 +376,18 @@ def _plan(
         table = {"use": ours(registry, "executor", "serial")}
         executor, records = build_part("executor", table, live, registry, Path(job.base))
     return plan, executor, table, records
+
+
+def _check_ends(observers: Sequence[Any], parts: Parts) -> None:
+    if not Observers(observers).may_stop:
+        return
+    for number, (name, writer) in enumerate(parts.writers.items()):
+        if not isinstance(writer, HasTruncate):
+            with about("writer", number):
+                raise InputError(
+                    f"writer '{name}' must have `truncate` where an observer may end the run; got a writer without it. "
+                    "Use npy, or leave that observer out."
+                )
 
 
 def _observers(request: Request, registry: Registry, live: dict[str, Any]) -> tuple[tuple[Any, ...], Records]:

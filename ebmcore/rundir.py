@@ -148,6 +148,8 @@ def read(path: Path) -> tuple[JobSpec, dict[str, Any], dict[str, Any] | None]:
         manifest = json.loads((path / MANIFEST).read_text())
         job = JobSpec.from_json({**manifest["job"], "path": str(path)})
         summary = json.loads((path / SUMMARY).read_text()) if (path / SUMMARY).exists() else None
+        if summary is not None and summary["chains"] < job.chains:
+            job = job.first(summary["chains"])
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"a run must have a {MANIFEST}; got '{path}', which has none. Check the path.") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import signal
 import sys
@@ -24,11 +25,12 @@ from ebmcore.energy import frozen
 from ebmcore.observers import Observers
 from ebmcore.prepare import SUMMARY, Prepared, Request, prepare
 from ebmcore.progress import Progress
-from ebmcore.protocols import Chunk, JobSpec, RunInfo, Writer
+from ebmcore.protocols import Chunk, HasTruncate, JobSpec, RunInfo, Writer
 from ebmcore.reducing import Reduction
 from ebmcore.resolved import run_file
 from ebmcore.result import Result
 from ebmcore.runtime import close_runtime, open_runtime
+from ebmcore.stopping import Ended, Stopping
 from ebmcore.stored import data_folder
 
 
@@ -176,11 +178,14 @@ def execute(prepared: Prepared, *, progress: bool | None) -> Result:
         with frozen(runtime.parts.model), _stoppable(runtime.stop):
             observers.ebmcore_run_started(run=info)
             started = time.perf_counter()
-            reductions = _run_chunks(prepared, info, observers)
+            reductions, ended = _run_chunks(prepared, info, observers)
             seconds = time.perf_counter() - started
         reduced = {name: reduction.finish() for name, reduction in reductions.items()}
-        summary = _summary(prepared, seconds, reduced)
-        _finish_writers(prepared, summary)
+        kept = prepared.job if ended is None else prepared.job.first(ended.chains)
+        summary = _summary(prepared, kept, seconds, reduced)
+        if ended is not None:
+            summary["ended"] = {"reason": ended.reason, "chains_asked": job.chains}
+        _finish_writers(prepared, kept, summary)
     except BaseException as error:
         observers.ebmcore_run_failed(run=info, error=error)
         raise
@@ -189,16 +194,23 @@ def execute(prepared: Prepared, *, progress: bool | None) -> Result:
     if job.path is not None:
         rundir.finish(Path(job.path), summary)
     reduced.pop(SUMMARY)
-    result = Result(job, runtime.parts.writers, summary, manifest, reduced)
+    result = Result(kept, runtime.parts.writers, summary, manifest, reduced)
     observers.ebmcore_run_finished(run=info, result=result)
     return result
 
 
-def _run_chunks(prepared: Prepared, info: RunInfo, observers: Observers) -> dict[str, Reduction]:
+def _run_chunks(prepared: Prepared, info: RunInfo, observers: Observers) -> tuple[dict[str, Reduction], Ended | None]:
+    """Run all chunks, or until an observer ends the run; return what was reduced, and the early end."""
     job, plan = prepared.job, prepared.plan
     layout = job.layouts[-1]
     assert layout is not None
-    reductions = {name: Reduction(reducer, layout) for name, reducer in prepared.runtime.parts.reducers.items()}
+    asked = observers.may_stop
+    reductions = {
+        name: Reduction(reducer, layout, eager=not asked) for name, reducer in prepared.runtime.parts.reducers.items()
+    }
+    unit = math.lcm(job.grain, prepared.runtime.parts.start.repeat)
+    stopping = Stopping(observers, info, reductions, unit) if asked else None
+    ended = None
     receipts = prepared.executor.run(job, plan.chunks, plan.devices)
     try:
         for receipt in receipts:
@@ -207,10 +219,13 @@ def _run_chunks(prepared: Prepared, info: RunInfo, observers: Observers) -> dict
             for name, groups in receipt.reduced.items():
                 reductions[name].add(receipt.chunk.lo, receipt.chunk.hi, groups)
             observers.ebmcore_chunk_done(run=info, chunk=receipt.chunk, receipt=receipt)
+            ended = None if stopping is None else stopping.ask()
+            if ended is not None:
+                break
     finally:
         prepared.runtime.stop.set()
         receipts.close()
-    return reductions
+    return reductions, ended
 
 
 @contextmanager
@@ -241,12 +256,16 @@ def _prepare_writers(job: JobSpec, writers: Mapping[str, Writer]) -> None:
                 writer.prepare(folder, layout, ())
 
 
-def _finish_writers(prepared: Prepared, summary: Mapping[str, Any]) -> None:
+def _finish_writers(prepared: Prepared, kept: JobSpec, summary: Mapping[str, Any]) -> None:
+    """Close the files of a run; of one that ended early only the chains of `kept` stay in them."""
     prepared.runtime.close()
-    for stage, layout in enumerate(prepared.job.layouts):
+    for stage, (layout, left) in enumerate(zip(prepared.job.layouts, kept.layouts, strict=True)):
         for name, writer in prepared.runtime.parts.writers.items():
-            if layout is not None:
-                writer.finish(data_folder(prepared.job, name, stage), layout, summary)
+            if layout is not None and left is not None:
+                folder = data_folder(kept, name, stage)
+                if left != layout and isinstance(writer, HasTruncate):
+                    writer.truncate(folder, layout, left.chains)
+                writer.finish(folder, left, summary)
 
 
 def _manifest(prepared: Prepared) -> dict[str, Any]:
@@ -268,8 +287,10 @@ def _manifest(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _summary(prepared: Prepared, seconds: float, reduced: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-    job, plan, stage = prepared.job, prepared.plan, prepared.job.stages[-1]
+def _summary(
+    prepared: Prepared, job: JobSpec, seconds: float, reduced: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Any]:
+    plan, stage = prepared.plan, job.stages[-1]
     moments = reduced[SUMMARY]
     files = {}
     if job.path is not None:

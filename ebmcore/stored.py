@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebmcore.errors import InputError
 from ebmcore.protocols import HasRead, JobSpec, Layout, Writer
-from ebmcore.registry import default
+from ebmcore.registry import default, settled
 
 NO_FOLDER = Path("/dev/null")
 """Where a run in memory sends a writer that wants files: nothing can be made there."""
@@ -59,16 +59,24 @@ def read_array(job: JobSpec, stage: int, writers: Mapping[str, Writer], name: st
     raise InputError(f"a run must have a writer that can be read; got {', '.join(writers) or 'none'}. Add npy to them.")
 
 
-def readers(job: JobSpec) -> dict[str, Writer]:
+def readers(job: JobSpec, manifest: Mapping[str, Any]) -> dict[str, Writer]:
     """Build a stored run's writers, installed names alone: a file that a manifest names is not ours to run.
+
+    Where several distributions give a writer's name by now, it is that of the one that wrote.
 
     Raises:
         InputError: A writer cannot be had.
     """
-    writers = {}
+    writers, registry = {}, default()
+    homes = {
+        record.get("name"): record.get("distribution")
+        for record in manifest.get("plugins", ())
+        if record["kind"] == "writer"
+    }
     for table in job.writers:
         use = str(table.get("use", ""))
         if use and ":" not in use and not use.endswith(".py"):
             plain = {key: value for key, value in table.items() if key != "name"}
-            writers[name_of(table)] = default().build("writer", plain).object
+            plain["use"] = settled(registry, "writer", use, homes.get(use))
+            writers[name_of(table)] = registry.build("writer", plain).object
     return writers

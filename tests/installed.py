@@ -19,9 +19,6 @@ from tests.documents import ROOT
 
 SAMPLES = ROOT / "tests" / "third_party"
 EDITABLE = ("editable_flat", "editable_src")
-UPGRADE = "upgraded_2"
-"""Another version of a distribution that is installed: `Installed.upgrade` puts it in place."""
-
 _BUILD = """
 import os, sys
 from hatchling import build
@@ -53,18 +50,25 @@ class Installed:
         self._wheels.mkdir()
         plain = sorted(each for each in self.source.iterdir() if each.name not in EDITABLE)
         subprocess.run([sys.executable, "-c", _BUILD, self._wheels, *plain], check=True, cwd=folder)
-        upgrade = self._wheel("third_party_upgraded-2.0")
-        self._pip(*(wheel for wheel in sorted(self._wheels.iterdir()) if wheel != upgrade))
+        self._pip(*(wheel for wheel in sorted(self._wheels.iterdir()) if "upgraded-2" not in wheel.name))
         self._pip(*(word for name in EDITABLE for word in ("--editable", self.source / name)))
-        (self.site / "third_party_malformed-1.0.dist-info" / "METADATA").write_bytes(b"\xff\xfe\x00")
+        self._damaged = self.site / "third_party_malformed-1.0.dist-info" / "METADATA"
+        self._whole = self._damaged.read_bytes()
+        self._damaged.write_bytes(b"\xff\xfe\x00")
 
-    def upgrade(self) -> None:
-        """Install version 2.0 of `third-party-upgraded` in place of 1.0, as `pip install --upgrade` does."""
-        self._pip(self._wheel("third_party_upgraded-2.0"))
+    def put(self, version: str) -> None:
+        """Install another version of `third-party-upgraded` in place of the one that is there."""
+        # pip itself ends with a traceback beside metadata that it cannot read.
+        self._damaged.write_bytes(self._whole)
+        self._pip(next(self._wheels.glob(f"third_party_upgraded-{version}-*.whl")))
+        self._damaged.write_bytes(b"\xff\xfe\x00")
 
     def ebmcore(self, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run the command line in the environment."""
-        code = "import sys; from ebmcore.cli import main; sys.exit(main())"
+        return self.python_code("import sys; from ebmcore.cli import main; sys.exit(main())", *words, folder=folder)
+
+    def python_code(self, code: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run Python in the environment."""
         return subprocess.run(
             [self.python, "-c", code, *words],
             cwd=folder,
@@ -74,9 +78,6 @@ class Installed:
             env={**os.environ, "COLUMNS": "200"},
             check=False,
         )
-
-    def _wheel(self, name: str) -> Path:
-        return next(self._wheels.glob(f"{name}-*.whl"))
 
     def _pip(self, *words: str | Path) -> None:
         subprocess.run([sys.executable, "-m", "pip", "--python", self.python, "install", *_PIP, *words], check=True)

@@ -19,6 +19,9 @@ def what_ran(manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterato
         f" in {summary['seconds']:.2f} s, {summary['chains_per_second']:,.0f} chains/s, seed {summary['seed']}"
     )
     yield from stages(manifest["job"])
+    if "ended" in summary:
+        ended = summary["ended"]
+        yield labelled("ended early", f"of {ended['chains_asked']:,} chains: {ended['reason']}")
 
 
 def title(job: Mapping[str, Any]) -> str:

@@ -21,7 +21,16 @@ def ours(registry: Registry, kind: str, name: str) -> str:
     That is its name, and `name@distribution` where another distribution gives the name too: who named nothing did
     not ask for the other one, and is not to be told of a conflict.
     """
-    for record in registry.records(kind):
-        if record.name == name and record.state == "conflict" and is_ours(record):
-            return f"{name}@{canonical(record.distribution or '')}"
-    return name
+    found = [record for record in registry.records(kind) if record.name == name]
+    return settled(registry, kind, name, next((each.distribution for each in found if is_ours(each)), None))
+
+
+def settled(registry: Registry, kind: str, name: str, distribution: str | None) -> str:
+    """Return `name@distribution` where several distributions give a name, and this is one of them; else the name."""
+    homes = {
+        canonical(record.distribution or "")
+        for record in registry.records(kind)
+        if record.name == name and record.state != "blocked"
+    }
+    home = canonical(distribution or "")
+    return f"{name}@{home}" if home and home in homes and len(homes) > 1 else name

@@ -10,7 +10,7 @@ import ebmcore as ebm
 class Slow:
     """Sleeps at every event."""
 
-    seconds: float = field(default=0.6, metadata={"ge": 0, "description": "how long"})
+    seconds: float = field(default=1.2, metadata={"ge": 0, "description": "how long"})
 
     @ebm.hookimpl
     def ebmcore_progress(self):
