@@ -10,10 +10,9 @@ import torch
 from ebmcore.devices import torch_device
 from ebmcore.errors import EbmcoreError, EbmcoreWarning, InputError
 from ebmcore.protocols import Key, NoiseBackend
-from ebmcore.registry import Registry, is_ours, ours
+from ebmcore.registry import READY, Registry, is_ours, ours
 
 REFERENCE = "reference"
-READY = ("available", "loaded", "conflict")
 
 
 def choose_noise(noise: str, devices: Sequence[str], dtype: torch.dtype, registry: Registry) -> str:

@@ -15,20 +15,21 @@ from torch import Tensor
 from ebmcore import rundir
 from ebmcore.backends import choose_noise
 from ebmcore.devices import resolve_devices
+from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
+from ebmcore.gradients import FIRST_BATCH, Choice, choose_gradient
 from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
 from ebmcore.observers import Observers
 from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
-from ebmcore.probe import probe
+from ebmcore.probe import first_positions, needs, probe
 from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, HasTruncate, JobSpec, Stage
 from ebmcore.registry import Registry, default, ours
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
 
-PRECISIONS = ("float32", "float64")
 MEMORY, DISK = "memory", "npy"
 """The writers of a run that names none: without and with `out`."""
 
@@ -51,6 +52,8 @@ class Prepared:
     """For each stage, the bytes of its sampler's state of one chain."""
     records: Records
     """Every plugin that the run uses, for the manifest: kind, name, distribution, version, value, digest."""
+    gradient_seconds: float = 0.0
+    """What a gradient backend took to build and compile."""
 
     @property
     def job(self) -> JobSpec:
@@ -77,6 +80,7 @@ class Request:
     chunk_size: int | str = "auto"
     precision: str = "float32"
     noise: str = "auto"
+    gradient: str = "auto"
     condition: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
     writers: Any = ()
@@ -119,7 +123,7 @@ def prepare(request: Request) -> Prepared:
     with about("engine", "devices"):
         devices = resolve_devices(request.devices)
     with about("engine", "noise"):
-        noise = choose_noise(request.noise, devices, getattr(torch, request.precision), registry)
+        noise = choose_noise(request.noise, devices, Precision.named(request.precision).state, registry)
     job = JobSpec(
         id=secrets.token_hex(8),
         base=str(Path(request.base).absolute()),
@@ -134,6 +138,7 @@ def prepare(request: Request) -> Prepared:
         seed=secrets.randbits(63) if request.seed is None else check_seed(request.seed),
         precision=request.precision,
         noise=noise,
+        gradient="auto",
         condition=_tensors("condition", request.condition, live),
         shared=_tensors("shared", request.shared, live),
         writers=writers,
@@ -163,9 +168,28 @@ def prepare(request: Request) -> Prepared:
         )
     observers, watched = _observers(request, registry, live)
     _check_ends(observers, parts)
-    runtime = replace(runtime, job=replace(job, layouts=tuple(look.layout for look in looks)))
-    records = (*parts.records, *carried, *watched)
-    return Prepared(runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks), records)
+    choice = _gradient(request, runtime, plan, registry)
+    job = replace(job, gradient=choice.name, layouts=tuple(look.layout for look in looks))
+    runtime = Runtime(job, parts, fast={} if choice.fast is None else {plan.devices[0]: choice.fast})
+    sizes = tuple(look.state_bytes for look in looks)
+    records = (*parts.records, *carried, *watched, *_gradient_records(choice, registry, job))
+    return Prepared(runtime, plan, executor, table, observers, sizes, records, choice.seconds)
+
+
+def _gradient_records(choice: Choice, registry: Registry, job: JobSpec) -> Records:
+    if choice.fast is None:
+        return ()
+    return build_part("gradient", {"use": choice.name}, {}, registry, Path(job.base))[1]
+
+
+def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry) -> Choice:
+    energy, parts = runtime.energy(plan.devices[0]), runtime.parts
+    if not any("gradient" in needs(sampler) for sampler in parts.samplers) and request.gradient == "auto":
+        return Choice(energy.gradient_source, None, 0.0)
+    chains = min(runtime.job.chains, FIRST_BATCH)
+    x = first_positions(energy, parts.start, parts.noise, runtime.job.seed, chains)
+    with about("engine", "gradient"):
+        return choose_gradient(request.gradient, energy, x, registry)
 
 
 def _check_scalars(request: Request) -> None:
@@ -362,7 +386,7 @@ def _plan(
     workers = int(getattr(executor, "workers", None) or len(devices))
     size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
     steps = sum(stage.warmup + stage.steps for stage in job.stages)
-    width = torch.empty(0, dtype=getattr(torch, job.precision)).element_size()
+    width = torch.empty(0, dtype=Precision.named(job.precision).state).element_size()
     plan = make_plan(
         chains=job.chains,
         steps=steps,

@@ -337,8 +337,19 @@ class GradientBackend(Protocol):
     def build(
         self, energy: EnergyLike, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, /
     ) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
-        """Return x [n, *shape] -> (U [n], dU/dx [n, *shape]), or None: not an energy that it can prove it handles."""
+        """Return x [n, *shape] -> (U [n], dU/dx [n, *shape]), or None: not an energy that it can prove it handles.
+
+        What it returns sees the energy's weights as they are at each call, and may be called by several threads.
+        """
         ...
+
+
+@runtime_checkable
+class HasCompileTime(Protocol):
+    """A gradient backend that says whether it compiles anew for an energy: such a one is only used when it is named."""
+
+    @property
+    def compiles(self) -> bool: ...
 
 
 # ---------------------------------------------------------------------------------- writers
@@ -578,6 +589,8 @@ class JobSpec:
     precision: str
     noise: str
     """Name of the noise backend."""
+    gradient: str
+    """Where gradients come from: `"closed_form"`, `"autograd"`, or the name of a gradient backend."""
     condition: Mapping[str, Mapping[str, Any]]
     shared: Mapping[str, Mapping[str, Any]]
     writers: tuple[Mapping[str, Any], ...]
@@ -601,6 +614,7 @@ class JobSpec:
             "seed": self.seed,
             "precision": self.precision,
             "noise": self.noise,
+            "gradient": self.gradient,
             "condition": {name: dict(value) for name, value in self.condition.items()},
             "shared": {name: dict(value) for name, value in self.shared.items()},
             "writers": [dict(table) for table in self.writers],

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ebmcore import rundir
 from ebmcore.blame import blamed
+from ebmcore.ending import Ended, Stopping
 from ebmcore.energy import frozen
 from ebmcore.observers import Observers
 from ebmcore.prepare import SUMMARY, Prepared, Request, prepare
@@ -30,7 +31,6 @@ from ebmcore.reducing import Reduction
 from ebmcore.resolved import run_file
 from ebmcore.result import Result
 from ebmcore.runtime import close_runtime, open_runtime
-from ebmcore.stopping import Ended, Stopping
 from ebmcore.stored import data_folder
 
 
@@ -51,6 +51,7 @@ def sample(
     chunk_size: int | str = "auto",
     precision: str = "float32",
     noise: str = "auto",
+    gradient: str = "auto",
     condition: Mapping[str, Tensor | str | Path] | None = None,
     shared: Mapping[str, Tensor | str | Path] | None = None,
     writers: Any = (),
@@ -85,8 +86,11 @@ def sample(
         devices: `"auto"`, a label (`"cpu"`, `"cuda:0"`), or a list: one worker an entry.
         executor: `"auto"`, a name or a table: how chunks are brought to workers.
         chunk_size: Chains that a worker runs at a time, rounded up to the grid of 64; scheduling only.
-        precision: `"float32"` or `"float64"`, of positions and noise.
+        precision: `"float32"` or `"float64"`, of positions and noise; `"bfloat16"` or `"float16"`: the energy alone is
+            evaluated in half precision, and all else stays float32.
         noise: Name of the noise backend.
+        gradient: `"auto"`: the energy's closed form, else an installed backend that takes the energy, else autograd;
+            or `"closed_form"`, `"autograd"`, the name of a backend.
         condition: Keyword arguments of the energy with one row a chain: tensors, or .npy or .safetensors files.
         shared: Keyword arguments of the energy that are the same for all chains.
         writers: Names or tables; by default `npy` with `out`, else draws stay in memory.
@@ -124,6 +128,7 @@ def sample(
         chunk_size=chunk_size,
         precision=precision,
         noise=noise,
+        gradient=gradient,
         condition=condition,
         shared=shared,
         writers=writers,
@@ -281,7 +286,8 @@ def _manifest(prepared: Prepared) -> dict[str, Any]:
         "seed": prepared.job.seed,
         "plan": prepared.plan.to_json(),
         "executor": dict(prepared.executor_table),
-        "gradient": prepared.runtime.energy(prepared.plan.devices[0]).gradient_source,
+        "gradient": prepared.job.gradient,
+        "gradient_seconds": round(prepared.gradient_seconds, 3),
         "plugins": list(prepared.records),
         "job": prepared.job.to_json(),
     }

@@ -70,6 +70,11 @@ def amount(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
+def built(seconds: float) -> str:
+    """Say what a gradient backend took to build, where that is worth a word."""
+    return f", built in {seconds:.1f} s" if seconds >= 0.1 else ""
+
+
 def _used(table: Mapping[str, Any]) -> str:
     return str(table.get("use", table.get("of")))
 

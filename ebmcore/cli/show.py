@@ -12,7 +12,7 @@ import click
 
 from ebmcore import rundir
 from ebmcore.cli import common_options
-from ebmcore.cli.report import amount, labelled, moments, stages, title, what_ran
+from ebmcore.cli.report import amount, built, labelled, moments, stages, title, what_ran
 from ebmcore.protocols import JobSpec
 
 NUMBERS = 8
@@ -71,8 +71,9 @@ def _kept(run: Path, job: Mapping[str, Any]) -> Iterator[str]:
 
 def _origin(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield labelled("began", manifest["created_at"])
+    took = built(manifest["gradient_seconds"])
     versions = ", ".join(f"{name} {manifest[name]}" for name in ("ebmcore", "python", "torch", "numpy"))
-    yield labelled("with", f"{versions} on {manifest['machine']}, gradient by {manifest['gradient']}")
+    yield labelled("with", f"{versions} on {manifest['machine']}, gradient by {manifest['gradient']}{took}")
     label = "plugins"
     for plugin in dict.fromkeys(map(_plugin, manifest["plugins"])):
         yield labelled(label, plugin)

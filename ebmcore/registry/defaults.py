@@ -7,6 +7,9 @@ from ebmcore.registry.registry import Registry
 from ebmcore.registry.requirements import HOST, canonical
 from ebmcore.registry.tables import FIRST_PARTY
 
+READY = ("available", "loaded", "conflict")
+"""States of a plugin that may be had: one in conflict by its distribution's name."""
+
 _HOMES = frozenset({HOST, *(home for names in FIRST_PARTY.values() for home in names.values())})
 
 

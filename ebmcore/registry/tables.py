@@ -14,6 +14,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "reducer": "ebmcore.reducers",
         "executor": "ebmcore.executors",
         "noise": "ebmcore.noise",
+        "gradient": "ebmcore.gradients",
         "observer": "ebmcore.observers",
     }
 )
