@@ -41,6 +41,7 @@ FIRST_PARTY: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "writer": {"memory": "ebmcore-writers", "npy": "ebmcore-writers"},
         "reducer": {"moments": "ebmcore-reducers"},
         "noise": {"numba": "ebmcore-kernels"},
+        "observer": dict.fromkeys(("early_stop", "jsonl", "tensorboard"), "ebmcore-observers"),
     }
 )
 """Kind -> name -> the distribution of ours that gives it, to say what to install."""
