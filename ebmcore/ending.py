@@ -9,12 +9,20 @@ chains, with the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from ebmcore import rundir
+from ebmcore.identity import identity
 from ebmcore.observers import Observers
-from ebmcore.prepare import SUMMARY
-from ebmcore.protocols import RunInfo
+from ebmcore.prepare import SUMMARY, Prepared
+from ebmcore.protocols import Chunk, HasRead, HasTruncate, JobSpec, Receipt, RunInfo, WrittenBlock
 from ebmcore.reducing import Reduction
+from ebmcore.resolved import run_file
+from ebmcore.rundir import checkpoints
+from ebmcore.stored import data_folder, layout_of, sha256
+from ebmcore.verification import readable
 
 MARKS = 100
 """Observers are asked at most so many times a run."""
@@ -73,3 +81,56 @@ class Stopping:
     def _summary(self, chains: int) -> dict[str, Any]:
         values = {name: reduction.finish() for name, reduction in self._reductions.items()}
         return {"chains": chains, **values.pop(SUMMARY), **values}
+
+
+def cut(prepared: Prepared, kept: JobSpec, manifest: Mapping[str, Any], ended: Ended) -> dict[str, Any]:
+    """Make of what a run wrote the run of fewer chains, and return its manifest.
+
+    Whenever the process is killed, a resume finds chunks that are whole, and runs the others again.
+
+    Args:
+        prepared: The run, whose sinks are closed.
+        kept: Its job, of the chains that are kept.
+        manifest: What its directory says until now.
+        ended: Where it ended, and why.
+
+    Raises:
+        RunError: The disk is full or broken.
+    """
+    writers, path = prepared.runtime.parts.writers, Path(str(kept.path))
+    commits = rundir.read_log(path).commits if kept.path is not None else ()
+    if kept.path is not None:
+        rundir.rewrite(path, (commit for commit in commits if commit.chunk.hi <= kept.chains))
+        checkpoints.keep_only(path, set())
+    for stage, layout in enumerate(prepared.job.layouts):
+        for name, writer in writers.items():
+            if layout is not None and isinstance(writer, HasTruncate):
+                writer.truncate(data_folder(kept, name, stage), layout, kept.chains)
+    after = {**manifest, "job": kept.to_json(), "ended": {"reason": ended.reason, "chains_asked": prepared.job.chains}}
+    if kept.path is not None:
+        for commit in commits:
+            if commit.chunk.lo < kept.chains < commit.chunk.hi and readable(writers):
+                rundir.commit(path, _cut_receipt(commit.receipt(), prepared, kept))
+        size = prepared.plan.chunk_size
+        after["identity"] = identity(kept, prepared.runtime.parts, size, chains=kept.chains)
+        rundir.renew(path, run_file(replace(prepared, runtime=replace(prepared.runtime, job=kept))), after)
+    return after
+
+
+def _cut_receipt(receipt: Receipt, prepared: Prepared, kept: JobSpec) -> Receipt:
+    """Return what would have been committed of the first chains of a chunk, from what the writers hold of them."""
+    chunk = receipt.chunk
+    writer_name, writer = next(iter(readable(prepared.runtime.parts.writers).items()))
+    assert isinstance(writer, HasRead)
+    first = Chunk(chunk.lo, kept.chains, chunk.start, chunk.stop)
+    groups = -(-(first.hi - first.lo) // kept.grain)
+
+    def digest(block: WrittenBlock, name: str) -> str:
+        folder, layout = data_folder(kept, writer_name, block.stage), layout_of(kept, block.stage)
+        return sha256(writer.read(folder, layout, name, slice(first.lo, first.hi))[:, block.first : block.last])
+
+    blocks = tuple(
+        replace(block, sha256={name: digest(block, name) for name in block.sha256}) for block in receipt.blocks
+    )
+    reduced = {name: {key: value[:groups] for key, value in values.items()} for name, values in receipt.reduced.items()}
+    return replace(receipt, chunk=first, blocks=blocks, reduced=reduced)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
 from ebmcore.gradients import FIRST_BATCH, Choice, choose_gradient
+from ebmcore.identity import identity
 from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
 from ebmcore.observers import Observers
@@ -27,6 +28,7 @@ from ebmcore.plan import Plan, grain_of, make_plan
 from ebmcore.probe import first_positions, needs, probe
 from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, HasTruncate, JobSpec, Stage
 from ebmcore.registry import Registry, default, ours
+from ebmcore.resuming import Earlier, check_same, find_earlier, settled
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
 
@@ -54,6 +56,12 @@ class Prepared:
     """Every plugin that the run uses, for the manifest: kind, name, distribution, version, value, digest."""
     gradient_seconds: float = 0.0
     """What a gradient backend took to build and compile."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the run is, for its manifest; {} for a run in memory."""
+    earlier: Earlier | None = None
+    """The run that goes on."""
+    origin: Mapping[str, Any] | None = None
+    """What the manifest notes of the command that runs it."""
 
     @property
     def job(self) -> JobSpec:
@@ -88,7 +96,10 @@ class Request:
     observers: Any = ()
     out: str | Path | None = None
     overwrite: bool = False
+    resume: bool = False
+    accept_changes: bool = False
     base: str | Path = "."
+    origin: Mapping[str, Any] | None = None
 
 
 def prepare(request: Request) -> Prepared:
@@ -105,8 +116,9 @@ def prepare(request: Request) -> Prepared:
     live: dict[str, Any] = {}
     _check_scalars(request)
     out = None if request.out is None else Path(request.out).absolute()
-    if out is not None:
-        rundir.check_free(out, overwrite=request.overwrite)
+    earlier = _earlier(request, out)
+    if earlier is not None:
+        request = replace(request, **settled(earlier, vars(request)))
     stages = _stages(request, live)
     default_writer = ours(registry, "writer", MEMORY if out is None else DISK)
     writers = _tables("writer", request.writers, live) or ({"use": default_writer},)
@@ -173,7 +185,37 @@ def prepare(request: Request) -> Prepared:
     runtime = Runtime(job, parts, fast={} if choice.fast is None else {plan.devices[0]: choice.fast})
     sizes = tuple(look.state_bytes for look in looks)
     records = (*parts.records, *carried, *watched, *_gradient_records(choice, registry, job))
-    return Prepared(runtime, plan, executor, table, observers, sizes, records, choice.seconds)
+    prepared = Prepared(runtime, plan, executor, table, observers, sizes, records, choice.seconds)
+    return prepared if out is None else _identified(prepared, request, earlier, out)
+
+
+def _earlier(request: Request, out: Path | None) -> Earlier | None:
+    """Return the run that goes on, if one is there and is to."""
+    for name in ("resume", "accept_changes", "overwrite"):
+        if getattr(request, name) and out is None:
+            raise InputError(f"`out` must be set with `{name}`; got None. Say which run: out='runs/mine'.")
+    if out is None:
+        return None
+    if request.resume and request.overwrite:
+        raise InputError("a run must be resumed or overwritten; got both. Leave one of them out.")
+    if request.accept_changes and not request.resume:
+        raise InputError("changes must be accepted of a run that is resumed; got no `resume`. Set it too (--resume).")
+    if request.resume and not rundir.is_free(out):
+        return find_earlier(out)
+    rundir.check_free(out, overwrite=request.overwrite)
+    return None
+
+
+def _identified(prepared: Prepared, request: Request, earlier: Earlier | None, out: Path) -> Prepared:
+    job, parts = prepared.job, prepared.runtime.parts
+    size = prepared.plan.chunk_size
+    if earlier is not None:
+        # What has a row a chain may have more of them now.
+        rows = identity(job, parts, size, chains=min(job.chains, earlier.job.chains))
+        changes = check_same(earlier, job, rows, out, accept=request.accept_changes)
+        earlier = replace(earlier, changes=changes)
+    found = identity(job, parts, size, chains=job.chains)
+    return replace(prepared, identity=found, earlier=earlier, origin=request.origin)
 
 
 def _gradient_records(choice: Choice, registry: Registry, job: JobSpec) -> Records:
@@ -285,7 +327,7 @@ def _check_names(kind: str, tables: Sequence[Mapping[str, Any]]) -> None:
                     f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one."
                 )
         with about(kind, number, "name"):
-            if "/" in name or name.startswith(".") or not name:
+            if not rundir.is_name(name):
                 raise InputError(
                     f"a {kind}'s name must be usable as a folder; got '{name}'. Use letters, digits, - and _."
                 )

@@ -643,6 +643,25 @@ class JobSpec:
 
 
 @dataclass(frozen=True)
+class WrittenBlock:
+    """A block that every writer was given: the draws [first, last) of a chunk in a stage."""
+
+    stage: int
+    first: int
+    last: int
+    sha256: Mapping[str, str]
+    """Of each array's bytes, [hi - lo, last - first, ...] in C order."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"stage": self.stage, "first": self.first, "last": self.last, "sha256": dict(self.sha256)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WrittenBlock:
+        digests = {str(name): str(digest) for name, digest in data["sha256"].items()}
+        return cls(int(data["stage"]), int(data["first"]), int(data["last"]), digests)
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What a worker reports of a chunk that it finished: its data is durable."""
 
@@ -651,6 +670,8 @@ class Receipt:
     seconds: float
     reduced: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     """For each reducer its accumulators, those of the chunk's groups stacked on axis 0 in chain order."""
+    blocks: tuple[WrittenBlock, ...] = ()
+    """What was written, with checksums."""
 
     def to_json(self) -> dict[str, Any]:
         """Tensors become their dtype, shape and little-endian bytes in base64."""
@@ -661,6 +682,7 @@ class Receipt:
             "reduced": {
                 name: {key: _tensor_to_json(value) for key, value in acc.items()} for name, acc in self.reduced.items()
             },
+            "blocks": [block.to_json() for block in self.blocks],
         }
 
     @classmethod
@@ -668,7 +690,8 @@ class Receipt:
         reduced = {
             name: {key: _tensor_from_json(value) for key, value in acc.items()} for name, acc in data["reduced"].items()
         }
-        return cls(Chunk.from_json(data["chunk"]), str(data["device"]), float(data["seconds"]), reduced)
+        blocks = tuple(WrittenBlock.from_json(block) for block in data["blocks"])
+        return cls(Chunk.from_json(data["chunk"]), str(data["device"]), float(data["seconds"]), reduced, blocks)
 
 
 class Executor(Protocol):
@@ -695,6 +718,8 @@ class RunInfo:
     chunks: int
     devices: tuple[str, ...]
     seed: int
+    done: int = 0
+    """Chains that an earlier process had finished."""
 
 
 def _tensor_to_json(value: Tensor) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,9 +12,11 @@ import pytest
 import torch
 
 import ebmcore as ebm
+from ebmcore import rundir
 from ebmcore.cli import main
 from ebmcore.ending import marks
 from ebmcore.executors.serial import Serial
+from ebmcore.verification import damage
 
 
 class StopAt:
@@ -110,6 +113,61 @@ def test_what_it_is_asked_does_not_depend_on_chunks_and_is_of_the_first_chains_a
             draws = whole.draws[: summary["chains"]].double().flatten(0, 1)
             torch.testing.assert_close(summary["mean"], draws.mean(0))
             torch.testing.assert_close(summary["sd"], draws.std(0))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_its_directory_says_is_of_the_chains_that_are_kept(way, tmp_path):
+    stopped = run(1000, out=tmp_path / "stopped", observers=[StopAt(300)], **WAYS[way])
+    job, manifest, _ = rundir.read(tmp_path / "stopped")
+    assert job.chains == manifest["identity"]["run.chains"] == 320
+    log = rundir.read_log(tmp_path / "stopped")
+    chunks = sorted((commit.chunk.lo, commit.chunk.hi) for commit in log.commits)
+    assert [lo for lo, _ in chunks] == [0, *(hi for _, hi in chunks[:-1])]
+    assert chunks[-1][1] == 320
+    writers = {"npy": ebm.load("writer", "npy")()}
+    assert [each for commit in log.commits for each in damage(job, writers, commit.chunk, commit.blocks)] == []
+    again = tomllib.loads((tmp_path / "stopped" / "run.toml").read_text())
+    assert again["run"]["chains"] == 320
+    assert stopped.provenance["ended"]["chains_asked"] == 1000
+
+
+@pytest.mark.parametrize("way", ["two workers", "one chunk"])
+def test_a_resume_ends_it_at_the_same_chains_and_without_the_observer_goes_on_to_all(way, tmp_path):
+    whole = run(1000, out=tmp_path / "whole", **WAYS[way])
+    run(1000, out=tmp_path / "run", observers=[StopAt(300)], **WAYS[way])
+    before = digests(tmp_path / "run" / "data")
+    again = run(1000, out=tmp_path / "run", observers=[StopAt(300)], resume=True, **WAYS[way])
+    assert again.summary()["chains"] == 320
+    assert digests(tmp_path / "run" / "data") == before
+    on = run(1000, out=tmp_path / "run", resume=True, **WAYS[way])
+    assert "ended" not in on.summary()
+    assert torch.equal(on.draws, whole.draws)
+    assert digests(tmp_path / "run" / "data") == digests(tmp_path / "whole" / "data")
+
+
+CUT = ["rewrite", "truncate", "renew", "finish"]
+
+
+@pytest.mark.parametrize("moment", CUT)
+def test_a_process_that_dies_while_it_cuts_leaves_a_run_that_can_be_resumed(moment, tmp_path, monkeypatch):
+    class Dies(BaseException):
+        pass
+
+    with monkeypatch.context() as patch:
+        target = ebm.load("writer", "npy") if moment == "truncate" else rundir
+        real = getattr(target, moment)
+
+        def after(*arguments, **named):
+            real(*arguments, **named)
+            raise Dies
+
+        patch.setattr(target, moment, after)
+        with pytest.raises(Dies):
+            run(1000, out=tmp_path / "run", observers=[StopAt(300)], **WAYS["two workers"])
+    again = run(1000, out=tmp_path / "run", observers=[StopAt(300)], resume=True, **WAYS["two workers"])
+    assert again.summary()["chains"] == 320
+    run(320, out=tmp_path / "whole")
+    assert digests(tmp_path / "run" / "data") == digests(tmp_path / "whole" / "data")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every run records all plugins that it used: kind, name, distribution, version, entry-point value; of a file its digest."""
+"""Every run records the plugins that it used: kind, name, distribution, version, entry-point value; a file's digest."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ use = "gaussian"
 variance = [1.0]
 [[stage]]
 steps = 2
-sampler = {use = "projected", low = -4.0, high = 4.0, sampler = {use = "ula", step_size = {use = "linear", start = 0.1, end = 0.01}}}
+[stage.sampler]
+use = "projected"
+low = -4.0
+high = 4.0
+sampler = {use = "ula", step_size = {use = "linear", start = 0.1, end = 0.01}}
 [[stage]]
 steps = 2
 draws = 1

@@ -441,7 +441,7 @@ def test_an_observer_changes_no_draw_whatever_it_does(name, message, unrelated, 
 
 
 @pytest.mark.usefixtures("among")
-def test_a_run_records_the_version_that_it_used_before_and_after_an_upgrade(installed, job, tmp_path):
+def test_a_plugin_that_was_upgraded_between_run_and_resume_is_named_and_may_be_accepted(installed, job, tmp_path):
     """It leaves the newer one installed: nothing comes after it."""
     record = {
         "kind": "sampler",
@@ -449,9 +449,23 @@ def test_a_run_records_the_version_that_it_used_before_and_after_an_upgrade(inst
         "distribution": "third-party-upgraded",
         "value": "third_party_upgraded:Walk",
     }
-    assert main(["run", job("tp_upgraded"), "--out", str(tmp_path / "before"), "--quiet"]) == 0
-    assert {**record, "version": "1.0"} in manifest(tmp_path / "before")
+    out = tmp_path / "out"
+    file = job("tp_upgraded")
+    assert main(["run", file, "--out", str(out), "--quiet"]) == 0
+    assert {**record, "version": "1.0"} in manifest(out)
+    (out / "summary.json").unlink()  # as a process leaves it that was killed after its last chunk
+    lines = (out / "commits.jsonl").read_text().splitlines(keepends=True)
+    (out / "commits.jsonl").write_text("".join(lines[:-1]))
     installed.put("2.0")
-    done = installed.ebmcore("run", job("tp_upgraded"), "--out", "after", "--quiet", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert {**record, "version": "2.0"} in manifest(tmp_path / "after")
+    refused = installed.ebmcore("run", file, "--out", "out", "--resume", "--quiet", folder=tmp_path)
+    assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (2, "", 1)
+    assert "version of third-party-upgraded" in refused.stderr
+    assert "1.0" in refused.stderr
+    assert "2.0" in refused.stderr
+    accepted = installed.ebmcore(
+        "run", file, "--out", "out", "--resume", "--accept-changes", "--quiet", folder=tmp_path
+    )
+    assert (accepted.returncode, accepted.stderr) == (0, "")
+    assert {**record, "version": "2.0"} in manifest(out)
+    (resumed,) = json.loads((out / "manifest.json").read_text())["resumed"]
+    assert any("third-party-upgraded" in change for change in resumed["accepted"])

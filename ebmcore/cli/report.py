@@ -18,6 +18,8 @@ def what_ran(manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterato
         f"{title(manifest['job'])}: {summary['chains']:,} chains x {summary['steps']:,} steps on {workers}"
         f" in {summary['seconds']:.2f} s, {summary['chains_per_second']:,.0f} chains/s, seed {summary['seed']}"
     )
+    if summary.get("resumed_at"):
+        yield labelled("resumed", f"{summary['resumed_at']:,} of the chains were there before, without their time")
     yield from stages(manifest["job"])
     if "ended" in summary:
         ended = summary["ended"]
