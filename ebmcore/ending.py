@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from ebmcore import rundir
+from ebmcore.health import FROZEN
 from ebmcore.identity import identity
 from ebmcore.observers import Observers
 from ebmcore.prepare import SUMMARY, Prepared
-from ebmcore.protocols import Chunk, HasRead, HasTruncate, JobSpec, Receipt, RunInfo, WrittenBlock
+from ebmcore.protocols import Chunk, HasRead, HasTruncate, JobSpec, Receipt, RunInfo, Writer, WrittenBlock
 from ebmcore.reducing import Reduction
 from ebmcore.resolved import run_file
 from ebmcore.rundir import checkpoints
-from ebmcore.stored import data_folder, layout_of, sha256
+from ebmcore.stored import data_folder, layout_of, read_array, sha256
 from ebmcore.verification import readable
 
 MARKS = 100
@@ -133,4 +134,15 @@ def _cut_receipt(receipt: Receipt, prepared: Prepared, kept: JobSpec) -> Receipt
         replace(block, sha256={name: digest(block, name) for name in block.sha256}) for block in receipt.blocks
     )
     reduced = {name: {key: value[:groups] for key, value in values.items()} for name, values in receipt.reduced.items()}
-    return replace(receipt, chunk=first, blocks=blocks, reduced=reduced)
+    held = held_in(kept, slice(first.lo, first.hi), prepared.runtime.parts.writers, receipt.frozen)
+    return replace(receipt, chunk=first, blocks=blocks, reduced=reduced, frozen=held)
+
+
+def held_in(kept: JobSpec, chains: slice, writers: Mapping[str, Writer], unread: int) -> int:
+    """Return how many of some chains were held at their last draw; `unread` where no writer can be read."""
+    last = len(kept.stages) - 1
+    if FROZEN not in layout_of(kept, last).arrays:
+        return 0
+    if not readable(writers):
+        return unread
+    return int(read_array(kept, last, writers, FROZEN, chains)[:, -1].sum())

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ebmcore import rundir
-from ebmcore.ending import Ended, Stopping, cut
+from ebmcore.ending import Ended, Stopping, cut, held_in
 from ebmcore.energy import frozen
 from ebmcore.observers import Observers
 from ebmcore.prepare import SUMMARY, Prepared
@@ -62,7 +62,7 @@ def _execute(prepared: Prepared, begun: Begun, shown: bool, again: StopHandler |
         with frozen(runtime.parts.model), stoppable(runtime.stop, kept=job.path is not None, again=again, say=shown):
             observers.ebmcore_run_started(run=info)
             started = time.perf_counter()
-            reductions, ended = _run_chunks(prepared, begun, info, observers)
+            reductions, held, ended = _run_chunks(prepared, begun, info, observers)
             seconds = time.perf_counter() - started
         reduced = {name: reduction.finish() for name, reduction in reductions.items()}
         kept, manifest = job, begun.manifest
@@ -70,7 +70,8 @@ def _execute(prepared: Prepared, begun: Begun, shown: bool, again: StopHandler |
         if ended is not None:
             kept = job.first(ended.chains)
             manifest = cut(prepared, kept, manifest, ended)
-        summary = _summary(prepared, kept, begun, seconds, reduced)
+            held = held_in(kept, slice(0, kept.chains), runtime.parts.writers, held)
+        summary = {**_summary(prepared, kept, begun, seconds, reduced), "frozen": held}
         if ended is not None:
             summary["ended"] = manifest["ended"]
         _finish_writers(prepared, kept, summary)
@@ -104,8 +105,12 @@ def _info(prepared: Prepared, begun: Begun) -> RunInfo:
 
 def _run_chunks(
     prepared: Prepared, begun: Begun, info: RunInfo, observers: Observers
-) -> tuple[dict[str, Reduction], Ended | None]:
-    """Run all chunks, or until an observer ends the run; return what was reduced, and the early end."""
+) -> tuple[dict[str, Reduction], int, Ended | None]:
+    """Run the chunks that are left, or until an observer ends the run.
+
+    Returns:
+        The reducers' folds over all that is kept, how many chains are held, and the early end.
+    """
     job, parts, layout = prepared.job, prepared.runtime.parts, prepared.job.layouts[-1]
     assert layout is not None
     asked = observers.may_stop
@@ -113,7 +118,11 @@ def _run_chunks(
     unit = math.lcm(job.grain, parts.start.repeat)
     stopping = Stopping(observers, info, reductions, unit) if asked else None
 
+    held = 0
+
     def reduce(receipt: Receipt) -> None:
+        nonlocal held
+        held += receipt.frozen
         for name, groups in receipt.reduced.items():
             reductions[name].add(receipt.chunk.lo, receipt.chunk.hi, groups)
 
@@ -121,7 +130,7 @@ def _run_chunks(
         reduce(receipt)
     ended = None if stopping is None else stopping.ask()
     if not begun.chunks or ended is not None:
-        return reductions, ended
+        return reductions, held, ended
     receipts = prepared.executor.run(job, begun.chunks, prepared.plan.devices)
     try:
         for receipt in receipts:
@@ -136,7 +145,7 @@ def _run_chunks(
     finally:
         prepared.runtime.stop.set()
         receipts.close()
-    return reductions, ended
+    return reductions, held, ended
 
 
 def _finish_writers(prepared: Prepared, job: JobSpec, summary: Mapping[str, Any]) -> None:
