@@ -40,7 +40,7 @@ clean:
 # requirement `ebmcore` is this checkout.
 $(READY): constraints.txt pyproject.toml $(PLUGINS:%=%pyproject.toml)
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) was not found; name another with PYTHON=..." >&2; exit 1; }
-	@echo "setting up .venv (some minutes the first time: torch is 200 MB)"
+	@echo "setting up .venv (some minutes the first time: torch and triton are 200 MB each)"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) hatchling editables
 	$(PIP) --no-build-isolation --editable '.[dev]' $(PLUGINS:%=--editable %)

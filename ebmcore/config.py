@@ -95,8 +95,9 @@ class EngineTable(_Table):
     devices: Name | list[Name] | None = None
     executor: Name | Use | None = None
     chunk_size: Literal["auto"] | Count | None = None
-    precision: Literal["float32", "float64"] | None = None
+    precision: Literal["float32", "float64", "bfloat16", "float16"] | None = None
     noise: Name | None = None
+    gradient: Name | None = None
 
 
 class RunConfig(_Table):

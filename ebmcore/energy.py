@@ -7,15 +7,51 @@ here, once; a sampler sees only `EnergyFunction`.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
-from ebmcore.errors import EnergyError
+from ebmcore.errors import EbmcoreWarning, EnergyError
 from ebmcore.protocols import HasGradient, HasSupport, HasValueAndGradient, Support
+
+PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+"""The half ones are those of the energy's own arithmetic alone."""
+
+
+class Precision(NamedTuple):
+    """The dtypes of a run: a half-precision state would sample another distribution, since small steps round away."""
+
+    state: torch.dtype
+    """Of positions, noise and what a sampler sees: float32 or float64."""
+    energy: torch.dtype
+    """In which the energy is evaluated."""
+
+    @classmethod
+    def named(cls, name: str) -> Precision:
+        """Return the dtypes of one of `PRECISIONS`."""
+        dtype: torch.dtype = getattr(torch, name)
+        return cls(torch.float64 if dtype is torch.float64 else torch.float32, dtype)
+
+
+def promoted(x: Tensor, what: str) -> Tensor:
+    """Return positions of which a state can be made: those in half precision as float32.
+
+    Warns:
+        EbmcoreWarning: They were in half precision.
+    """
+    if x.dtype not in (torch.bfloat16, torch.float16):
+        return x
+    warnings.warn(
+        f"{what} should be float32 or float64, since small steps round away in half precision; got "
+        f"{str(x.dtype).removeprefix('torch.')}. It is taken as float32; precision='bfloat16' halves the energy alone.",
+        EbmcoreWarning,
+        stacklevel=3,
+    )
+    return x.float()
 
 
 @final
@@ -28,7 +64,8 @@ class BoundEnergy:
     Args:
         model: A callable [n, *shape] -> [n], or an object with `gradient` alone.
         shape: Shape of one position.
-        dtype: float32 or float64.
+        dtype: float32 or float64, of positions and of what comes back.
+        compute: The dtype in which the model is called; `dtype` by default.
         device: Where positions live.
         temperature: T > 0.
         condition: Keyword arguments with one row a chain, [n, ...].
@@ -41,6 +78,7 @@ class BoundEnergy:
         *,
         shape: tuple[int, ...],
         dtype: torch.dtype = torch.float32,
+        compute: torch.dtype | None = None,
         device: torch.device | str = "cpu",
         temperature: float = 1.0,
         condition: Mapping[str, Tensor] | None = None,
@@ -49,6 +87,7 @@ class BoundEnergy:
         self.model = model
         self.shape = shape
         self.dtype = dtype
+        self.compute = compute or dtype
         self.device = torch.device(device)
         self.support: Support = model.support if isinstance(model, HasSupport) else "real"
         self.temperature = temperature
@@ -64,14 +103,19 @@ class BoundEnergy:
 
     @property
     def gradient_source(self) -> str:
-        """Where gradients come from: `"closed form"` or `"autograd"`."""
-        return "autograd" if self._gradient is None and self._both is None else "closed form"
+        """Where gradients come from by themselves: `"closed_form"` or `"autograd"`."""
+        return "autograd" if self._gradient is None and self._both is None else "closed_form"
+
+    @property
+    def has_forward(self) -> bool:
+        """Whether the model can be called for U."""
+        return self._forward is not None
 
     def value(self, x: Tensor, /, **over: Tensor) -> Tensor:
         """Return U(x)/T [n]."""
         with torch.no_grad():
             if self._forward is None and self._both is not None:
-                u = self._both(x, **self._keywords(over))[0]
+                u = self._both(self._cast(x), **self._keywords(over))[0]
             else:
                 u = self._energy(x, over)
             return self._finish(u, x, (len(x),))
@@ -84,8 +128,10 @@ class BoundEnergy:
     def gradient(self, x: Tensor, /, **over: Tensor) -> Tensor:
         """Return dU/dx / T [n, *shape]."""
         if self._gradient is not None and (self._fast is None or over):
+            if not torch.is_grad_enabled():  # as in the engine, where entering no_grad again would cost a microsecond
+                return self._finish(self._gradient(self._cast(x), **self._keywords(over)), x, x.shape)
             with torch.no_grad():
-                return self._finish(self._gradient(x, **self._keywords(over)), x, x.shape)
+                return self.gradient(x, **over)
         return self._finish(self._value_and_gradient(x, over)[1], x, x.shape)
 
     def value_and_gradient(self, x: Tensor, /, **over: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,7 +146,7 @@ class BoundEnergy:
             return self._fast(x)
         if self._both is not None:
             with torch.no_grad():
-                return self._both(x, **self._keywords(over))
+                return self._both(self._cast(x), **self._keywords(over))
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
             u = self._energy(leaf, over)
@@ -110,7 +156,7 @@ class BoundEnergy:
                     "Compute it with torch operations on x (no .detach(), .item(), .numpy() or no_grad), "
                     "or give the energy a method gradient(x)."
                 )
-            (g,) = torch.autograd.grad(u.sum(), leaf)
+            (g,) = torch.autograd.grad(u.to(self.dtype).sum(), leaf)
         return u, g
 
     def select(self, index: Tensor, /) -> BoundEnergy:
@@ -120,6 +166,10 @@ class BoundEnergy:
     def rows(self, lo: int, hi: int) -> BoundEnergy:
         """Return the energy of the chains [lo, hi), their conditions moved to the device."""
         condition = {name: whole[lo:hi].to(self.device) for name, whole in self._condition.items()}
+        return self._with(condition, self._shared)
+
+    def conditioned(self, condition: Mapping[str, Tensor]) -> BoundEnergy:
+        """Return the energy of chains with other conditions."""
         return self._with(condition, self._shared)
 
     def sharing(self, shared: Mapping[str, Tensor]) -> BoundEnergy:
@@ -138,11 +188,20 @@ class BoundEnergy:
         other._fast = other._gradient = other._both = None
         return other
 
+    def at_temperature(self, temperature: float) -> BoundEnergy:
+        """Return this energy at another temperature."""
+        other = copy.copy(self)
+        other.temperature = temperature
+        return other
+
     def _with(self, condition: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> BoundEnergy:
         other = copy.copy(self)
         other._condition, other._shared = dict(condition), dict(shared)
         other._given = {**other._shared, **other._condition}
         return other
+
+    def _cast(self, x: Tensor) -> Tensor:
+        return x if x.dtype is self.compute else x.to(self.compute)
 
     def _keywords(self, over: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return {**self._given, **over} if over else self._given
@@ -153,7 +212,7 @@ class BoundEnergy:
                 "the energy must have a value for this; got a model with a gradient alone. "
                 "Use a sampler that needs no energy value, such as ula."
             )
-        u = self._forward(x, **self._keywords(over))
+        u = self._forward(self._cast(x), **self._keywords(over))
         if not isinstance(u, Tensor) or u.shape != (len(x),):
             raise EnergyError(wrong_result("energy", "[n]", (len(x),), u, x))
         return u
@@ -161,7 +220,8 @@ class BoundEnergy:
     def _finish(self, result: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if not isinstance(result, Tensor) or result.shape != shape:
             raise EnergyError(wrong_result("gradient", "[n, *shape]", shape, result, x))
-        result = result.detach().to(self.dtype).contiguous()
+        if result.requires_grad or result.dtype is not self.dtype or not result.is_contiguous():
+            result = result.detach().to(self.dtype).contiguous()
         if self.temperature != 1.0:
             return result / self.temperature
         # A standard Gaussian's closed-form gradient is x itself: the sampler would overwrite its own state.
@@ -181,7 +241,7 @@ def place(model: Any, device: torch.device, dtype: torch.dtype, *, own: bool = F
     Args:
         model: An energy; only an nn.Module has weights that can be moved.
         device: Where it will be called.
-        dtype: float32 or float64.
+        dtype: That of the energy's arithmetic.
         own: Ask for a copy in any case, frozen, for a worker of its own.
     """
     if not isinstance(model, nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ebmcore import rundir
 from ebmcore.arrays import SUFFIXES, load_array
+from ebmcore.energy import promoted
 from ebmcore.errors import InputError
 from ebmcore.protocols import Noise, Support
 from ebmcore.registry.references import is_direct, load_direct
@@ -134,6 +135,7 @@ def build_start(table: Mapping[str, Any], source: Tensor | InitFunction | None, 
     use = str(table.get("use"))
     found = source if source is not None else use if use in LAWS else _named(use, base)
     if isinstance(found, Tensor):
+        found = promoted(found, "`init`")
         _check_finite(found)
     return Start(found, float(table.get("scale", 1.0)), int(table.get("repeat", 1)))
 

@@ -17,7 +17,7 @@ from typing import final
 import torch
 
 from ebmcore.devices import torch_device
-from ebmcore.energy import frozen
+from ebmcore.energy import Precision, frozen
 from ebmcore.engine import run_chunk
 from ebmcore.plan import block_draws, group_draws
 from ebmcore.prepare import Prepared
@@ -99,7 +99,7 @@ def memory_needed(prepared: Prepared, index: int) -> int:
     """
     job, layout = prepared.job, prepared.job.layouts[index]
     chains = min(prepared.plan.chunk_size, job.chains)
-    width = torch.empty(0, dtype=getattr(torch, job.precision)).element_size()
+    width = torch.empty(0, dtype=Precision.named(job.precision).state).element_size()
     position = width * torch.Size(job.shape).numel()
     block = 0
     if layout is not None:

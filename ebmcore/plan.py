@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ebmcore.errors import InputError
@@ -98,6 +98,31 @@ def make_plan(
     size = grain * -(-chunk_size // grain)
     chunks = tuple(Chunk(lo, min(lo + size, chains), 0, steps) for lo in range(0, chains, size))
     return Plan(chains, steps, grain, size, min(workers, len(chunks)), devices, chunks)
+
+
+def missing(chunks: Iterable[Chunk], done: Iterable[Chunk], begun: Iterable[Chunk] = ()) -> tuple[Chunk, ...]:
+    """Return what is left of a plan, in chain order.
+
+    Args:
+        chunks: The plan's.
+        done: Chunks that have run; they need not be the plan's, and do not overlap.
+        begun: Chunks to be run as they are, where nothing of them is done.
+    """
+    left = [*begun]
+    gaps = iter(sorted((chunk.lo, chunk.hi) for chunk in (*done, *left)))
+    gap = next(gaps, None)
+    for chunk in chunks:
+        lo = chunk.lo
+        while gap is not None and gap[0] < chunk.hi:
+            if lo < gap[0]:
+                left.append(replace(chunk, lo=lo, hi=gap[0]))
+            lo = max(lo, gap[1])
+            if gap[1] > chunk.hi:
+                break
+            gap = next(gaps, None)
+        if lo < chunk.hi:
+            left.append(replace(chunk, lo=lo))
+    return tuple(sorted(left, key=lambda chunk: chunk.lo))
 
 
 def group_draws(grain: int, draw_bytes: int, draws: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,23 @@ from torch import Tensor
 from ebmcore import rundir
 from ebmcore.backends import choose_noise
 from ebmcore.devices import resolve_devices
+from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
+from ebmcore.gradients import FIRST_BATCH, Choice, choose_gradient
+from ebmcore.identity import identity
 from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
 from ebmcore.observers import Observers
 from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
-from ebmcore.probe import probe
+from ebmcore.probe import first_positions, needs, probe
 from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, JobSpec, Stage
 from ebmcore.registry import Registry, default
+from ebmcore.resuming import Earlier, check_same, find_earlier, settled
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
 
-PRECISIONS = ("float32", "float64")
 MEMORY, DISK = "memory", "npy"
 """The writers of a run that names none: without and with `out`."""
 
@@ -47,6 +50,14 @@ class Prepared:
     observers: tuple[Any, ...]
     state_bytes: tuple[int, ...]
     """For each stage, the bytes of its sampler's state of one chain."""
+    gradient_seconds: float = 0.0
+    """What a gradient backend took to build and compile."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the run is, for its manifest; {} for a run in memory."""
+    earlier: Earlier | None = None
+    """The run that goes on."""
+    origin: Mapping[str, Any] | None = None
+    """What the manifest notes of the command that runs it."""
 
     @property
     def job(self) -> JobSpec:
@@ -73,6 +84,7 @@ class Request:
     chunk_size: int | str = "auto"
     precision: str = "float32"
     noise: str = "auto"
+    gradient: str = "auto"
     condition: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
     writers: Any = ()
@@ -80,7 +92,10 @@ class Request:
     observers: Any = ()
     out: str | Path | None = None
     overwrite: bool = False
+    resume: bool = False
+    accept_changes: bool = False
     base: str | Path = "."
+    origin: Mapping[str, Any] | None = None
 
 
 def prepare(request: Request) -> Prepared:
@@ -97,8 +112,9 @@ def prepare(request: Request) -> Prepared:
     live: dict[str, Any] = {}
     _check_scalars(request)
     out = None if request.out is None else Path(request.out).absolute()
-    if out is not None:
-        rundir.check_free(out, overwrite=request.overwrite)
+    earlier = _earlier(request, out)
+    if earlier is not None:
+        request = replace(request, **settled(earlier, vars(request)))
     stages = _stages(request, live)
     writers = _tables("writer", request.writers, live) or ({"use": MEMORY if out is None else DISK},)
     if out is None and request.writers:
@@ -114,7 +130,7 @@ def prepare(request: Request) -> Prepared:
     with about("engine", "devices"):
         devices = resolve_devices(request.devices)
     with about("engine", "noise"):
-        noise = choose_noise(request.noise, devices, getattr(torch, request.precision), registry)
+        noise = choose_noise(request.noise, devices, Precision.named(request.precision).state, registry)
     job = JobSpec(
         id=secrets.token_hex(8),
         base=str(Path(request.base).absolute()),
@@ -129,6 +145,7 @@ def prepare(request: Request) -> Prepared:
         seed=secrets.randbits(63) if request.seed is None else check_seed(request.seed),
         precision=request.precision,
         noise=noise,
+        gradient="auto",
         condition=_tensors("condition", request.condition, live),
         shared=_tensors("shared", request.shared, live),
         writers=writers,
@@ -157,8 +174,52 @@ def prepare(request: Request) -> Prepared:
             grain=job.grain,
         )
     observers = _observers(request, registry, live)
-    runtime = replace(runtime, job=replace(job, layouts=tuple(look.layout for look in looks)))
-    return Prepared(runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks))
+    choice = _gradient(request, runtime, plan, registry)
+    job = replace(job, gradient=choice.name, layouts=tuple(look.layout for look in looks))
+    runtime = Runtime(job, parts, fast={} if choice.fast is None else {plan.devices[0]: choice.fast})
+    prepared = Prepared(
+        runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks), choice.seconds
+    )
+    return prepared if out is None else _identified(prepared, request, earlier, out)
+
+
+def _earlier(request: Request, out: Path | None) -> Earlier | None:
+    """Return the run that goes on, if one is there and is to."""
+    for name in ("resume", "accept_changes", "overwrite"):
+        if getattr(request, name) and out is None:
+            raise InputError(f"`out` must be set with `{name}`; got None. Say which run: out='runs/mine'.")
+    if out is None:
+        return None
+    if request.resume and request.overwrite:
+        raise InputError("a run must be resumed or overwritten; got both. Leave one of them out.")
+    if request.accept_changes and not request.resume:
+        raise InputError("changes must be accepted of a run that is resumed; got no `resume`. Set it too (--resume).")
+    if request.resume and not rundir.is_free(out):
+        return find_earlier(out)
+    rundir.check_free(out, overwrite=request.overwrite)
+    return None
+
+
+def _identified(prepared: Prepared, request: Request, earlier: Earlier | None, out: Path) -> Prepared:
+    job, parts = prepared.job, prepared.runtime.parts
+    size = prepared.plan.chunk_size
+    if earlier is not None:
+        # What has a row a chain may have more of them now.
+        rows = identity(job, parts, size, chains=min(job.chains, earlier.job.chains))
+        changes = check_same(earlier, job, rows, out, accept=request.accept_changes)
+        earlier = replace(earlier, changes=changes)
+    found = identity(job, parts, size, chains=job.chains)
+    return replace(prepared, identity=found, earlier=earlier, origin=request.origin)
+
+
+def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry) -> Choice:
+    energy, parts = runtime.energy(plan.devices[0]), runtime.parts
+    if not any("gradient" in needs(sampler) for sampler in parts.samplers) and request.gradient == "auto":
+        return Choice(energy.gradient_source, None, 0.0)
+    chains = min(runtime.job.chains, FIRST_BATCH)
+    x = first_positions(energy, parts.start, parts.noise, runtime.job.seed, chains)
+    with about("engine", "gradient"):
+        return choose_gradient(request.gradient, energy, x, registry)
 
 
 def _check_scalars(request: Request) -> None:
@@ -254,7 +315,7 @@ def _check_names(kind: str, tables: Sequence[Mapping[str, Any]]) -> None:
                     f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one."
                 )
         with about(kind, number, "name"):
-            if "/" in name or name.startswith(".") or not name:
+            if not rundir.is_name(name):
                 raise InputError(
                     f"a {kind}'s name must be usable as a folder; got '{name}'. Use letters, digits, - and _."
                 )
@@ -354,7 +415,7 @@ def _plan(
     workers = int(getattr(executor, "workers", None) or len(devices))
     size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
     steps = sum(stage.warmup + stage.steps for stage in job.stages)
-    width = torch.empty(0, dtype=getattr(torch, job.precision)).element_size()
+    width = torch.empty(0, dtype=Precision.named(job.precision).state).element_size()
     plan = make_plan(
         chains=job.chains,
         steps=steps,

@@ -98,14 +98,7 @@ def probe(
         SamplerError: A sampler breaks its contract.
         InputError: Sampler and energy do not fit each other.
     """
-    n = min(chains, _rows(samplers, energy.shape))
-    points = range(*point_range(0, n, start.repeat))
-    noise = CounterNoise(
-        backend, seed, points, dtype=energy.dtype, device=energy.device, stream=INIT, t=0, step=0, steps=0
-    )
-    like = torch.empty((n, *energy.shape), dtype=energy.dtype, device=energy.device)
-    with about("run", "init"):
-        position = _begin(start, n, like, energy, noise)
+    position = first_positions(energy, start, backend, seed, min(chains, _rows(samplers, energy.shape)))
     looks = []
     for index, (stage, sampler) in enumerate(zip(stages, samplers, strict=True)):
         with about("stage", index, "sampler"):
@@ -116,16 +109,28 @@ def probe(
     return tuple(looks)
 
 
-def _begin(start: Start, n: int, like: Tensor, energy: BoundEnergy, noise: CounterNoise) -> Tensor:
+def first_positions(energy: BoundEnergy, start: Start, backend: Any, seed: int, n: int) -> Tensor:
+    """Return where the first `n` chains of a run begin, [n, *shape].
+
+    Raises:
+        InputError: A function given as `init` fails.
+    """
+    points = range(*point_range(0, n, start.repeat))
+    noise = CounterNoise(
+        backend, seed, points, dtype=energy.dtype, device=energy.device, stream=INIT, t=0, step=0, steps=0
+    )
+    like = torch.empty((n, *energy.shape), dtype=energy.dtype, device=energy.device)
     try:
-        return start.positions(0, n, 0, like, energy.support, noise)
+        with about("run", "init"):
+            return start.positions(0, n, 0, like, energy.support, noise)
     except EbmcoreError:
         raise
     except Exception as error:
-        raise InputError(
-            f"the function given as `init` must accept any chain ids and their noise; it {raised(error)}. "
-            "Mend it there."
-        ) from error
+        with about("run", "init"):
+            raise InputError(
+                f"the function given as `init` must accept any chain ids and their noise; it {raised(error)}. "
+                "Mend it there."
+            ) from error
 
 
 def check_first_step(

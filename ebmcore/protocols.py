@@ -337,8 +337,19 @@ class GradientBackend(Protocol):
     def build(
         self, energy: EnergyLike, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, /
     ) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
-        """Return x [n, *shape] -> (U [n], dU/dx [n, *shape]), or None: not an energy that it can prove it handles."""
+        """Return x [n, *shape] -> (U [n], dU/dx [n, *shape]), or None: not an energy that it can prove it handles.
+
+        What it returns sees the energy's weights as they are at each call, and may be called by several threads.
+        """
         ...
+
+
+@runtime_checkable
+class HasCompileTime(Protocol):
+    """A gradient backend that says whether it compiles anew for an energy: such a one is only used when it is named."""
+
+    @property
+    def compiles(self) -> bool: ...
 
 
 # ---------------------------------------------------------------------------------- writers
@@ -561,6 +572,8 @@ class JobSpec:
     precision: str
     noise: str
     """Name of the noise backend."""
+    gradient: str
+    """Where gradients come from: `"closed_form"`, `"autograd"`, or the name of a gradient backend."""
     condition: Mapping[str, Mapping[str, Any]]
     shared: Mapping[str, Mapping[str, Any]]
     writers: tuple[Mapping[str, Any], ...]
@@ -584,6 +597,7 @@ class JobSpec:
             "seed": self.seed,
             "precision": self.precision,
             "noise": self.noise,
+            "gradient": self.gradient,
             "condition": {name: dict(value) for name, value in self.condition.items()},
             "shared": {name: dict(value) for name, value in self.shared.items()},
             "writers": [dict(table) for table in self.writers],
@@ -607,6 +621,25 @@ class JobSpec:
 
 
 @dataclass(frozen=True)
+class WrittenBlock:
+    """A block that every writer was given: the draws [first, last) of a chunk in a stage."""
+
+    stage: int
+    first: int
+    last: int
+    sha256: Mapping[str, str]
+    """Of each array's bytes, [hi - lo, last - first, ...] in C order."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"stage": self.stage, "first": self.first, "last": self.last, "sha256": dict(self.sha256)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WrittenBlock:
+        digests = {str(name): str(digest) for name, digest in data["sha256"].items()}
+        return cls(int(data["stage"]), int(data["first"]), int(data["last"]), digests)
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What a worker reports of a chunk that it finished: its data is durable."""
 
@@ -615,6 +648,8 @@ class Receipt:
     seconds: float
     reduced: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     """For each reducer its accumulators, those of the chunk's groups stacked on axis 0 in chain order."""
+    blocks: tuple[WrittenBlock, ...] = ()
+    """What was written, with checksums."""
 
     def to_json(self) -> dict[str, Any]:
         """Tensors become their dtype, shape and little-endian bytes in base64."""
@@ -625,6 +660,7 @@ class Receipt:
             "reduced": {
                 name: {key: _tensor_to_json(value) for key, value in acc.items()} for name, acc in self.reduced.items()
             },
+            "blocks": [block.to_json() for block in self.blocks],
         }
 
     @classmethod
@@ -632,7 +668,8 @@ class Receipt:
         reduced = {
             name: {key: _tensor_from_json(value) for key, value in acc.items()} for name, acc in data["reduced"].items()
         }
-        return cls(Chunk.from_json(data["chunk"]), str(data["device"]), float(data["seconds"]), reduced)
+        blocks = tuple(WrittenBlock.from_json(block) for block in data["blocks"])
+        return cls(Chunk.from_json(data["chunk"]), str(data["device"]), float(data["seconds"]), reduced, blocks)
 
 
 class Executor(Protocol):
@@ -659,6 +696,8 @@ class RunInfo:
     chunks: int
     devices: tuple[str, ...]
     seed: int
+    done: int = 0
+    """Chains that an earlier process had finished."""
 
 
 def _tensor_to_json(value: Tensor) -> dict[str, Any]:

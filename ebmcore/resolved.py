@@ -35,6 +35,7 @@ def run_file(prepared: Prepared) -> dict[str, Any]:
         "chunk_size": prepared.plan.chunk_size,
         "precision": job.precision,
         "noise": job.noise,
+        "gradient": job.gradient,
     }
     if len(job.stages) == 1:
         moves: dict[str, Any] = {"sampler": _table(last.sampler, base)}

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ebmcore.devices import torch_device
-from ebmcore.energy import BoundEnergy, place
+from ebmcore.energy import BoundEnergy, Precision, place
+from ebmcore.gradients import Fast, with_source
 from ebmcore.parts import Parts, build_parts
 from ebmcore.protocols import Block, Chunk, JobSpec, Sink, Writer
 from ebmcore.registry import default
@@ -33,12 +34,14 @@ class Runtime:
         parts: Its objects.
         stop: Set to make chunks in flight end at their next step.
         progress: Called from workers as progress(chunk, step, statistics).
+        fast: A gradient backend's value and gradient, for the labels of devices where it has been built.
     """
 
     job: JobSpec
     parts: Parts
     stop: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[Chunk, int, Mapping[str, float]], None] | None = None
+    fast: Mapping[str, Fast] = field(default_factory=dict)
     _energies: dict[str, BoundEnergy] = field(default_factory=dict)
     _sinks: dict[tuple[str, int, int], Sink] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -49,16 +52,22 @@ class Runtime:
         with self._lock:
             if device not in self._energies:
                 actual = torch_device(device)
-                dtype = getattr(torch, self.job.precision)
+                dtype, compute = Precision.named(self.job.precision)
                 own = device.startswith("cpu:")
-                self._energies[device] = BoundEnergy(
-                    place(self.parts.model, actual, dtype, own=own),
+                energy = BoundEnergy(
+                    place(self.parts.model, actual, compute, own=own),
                     shape=self.job.shape,
                     dtype=dtype,
+                    compute=compute,
                     device=actual,
                     temperature=self.job.temperature,
-                    condition={name: _settled(value, dtype) for name, value in self.parts.condition.items()},
-                    shared={name: _settled(value, dtype).to(actual) for name, value in self.parts.shared.items()},
+                    condition={name: _settled(value, compute) for name, value in self.parts.condition.items()},
+                    shared={name: _settled(value, compute).to(actual) for name, value in self.parts.shared.items()},
+                )
+                self._energies[device] = (
+                    energy.with_gradient(self.fast[device])
+                    if device in self.fast
+                    else with_source(energy, self.job.gradient, default())
                 )
             return self._energies[device]
 
@@ -89,7 +98,7 @@ class Runtime:
 
 
 def _settled(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a condition in the run's precision; integers (labels) stay what they are."""
+    """Return a condition in the energy's precision; integers (labels) stay what they are."""
     return value.to(dtype) if value.is_floating_point() else value
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebmcore.backends import choose_noise
 from ebmcore.devices import cpu_workers, resolve_devices, torch_device
-from ebmcore.energy import BoundEnergy, frozen, place
+from ebmcore.energy import BoundEnergy, frozen, place, promoted
 from ebmcore.energy_checks import check_mode
 from ebmcore.engine import advance
 from ebmcore.errors import InputError
@@ -22,9 +22,10 @@ from ebmcore.noise import INIT, CounterNoise, check_seed
 from ebmcore.parts import as_table, build_part
 from ebmcore.plan import grain_of, make_plan
 from ebmcore.prepare import check_temperature, whole
-from ebmcore.probe import check_first_step
+from ebmcore.probe import check_first_step, needs
 from ebmcore.protocols import Chunk, HasEnsembleSize, NoiseBackend, Sampler
 from ebmcore.registry import default
+from ebmcore.watched import WatchedGradient
 
 
 @final
@@ -43,6 +44,8 @@ class Session:
         chunk_size: Chains that a worker runs at a time, rounded up to the grid of 64.
         temperature: T > 0.
         noise: Name of the noise backend.
+        gradient: As in `ebm.sample`. A backend is compared with autograd again when weights have changed, and is used
+            where the energy itself is called: not for a copy of it in another precision or on another device.
         shared: Keyword arguments of the energy that are the same for all chains.
         base: Folder that references such as `"./file.py:Name"` are relative to.
 
@@ -66,6 +69,7 @@ class Session:
         chunk_size: int | str = "auto",
         temperature: float = 1.0,
         noise: str = "auto",
+        gradient: str = "auto",
         shared: Mapping[str, Tensor] | None = None,
         base: str | Path = ".",
     ) -> None:
@@ -76,7 +80,9 @@ class Session:
         self._model = build_part("model", as_table("model", energy, "energy", live), live, registry, folder)[0]
         table = as_table("sampler", sampler, "sampler", live)
         self._sampler: Sampler[Any] = build_part("sampler", table, live, registry, folder)[0]
-        self._noise = noise
+        self._noise, self._gradient = noise, gradient
+        self._gradients: WatchedGradient | None = None
+        self._bound: dict[str, BoundEnergy] = {}
         self._backend: NoiseBackend | None = None
         self._devices = None if devices == "auto" else resolve_devices(devices)
         self._first = whole("first_chain", first_chain, 0)
@@ -92,12 +98,16 @@ class Session:
         """Return where the chains at `x` [n, *shape] are after `steps` transitions; `x` stays as it is.
 
         Args:
-            x: Positions, float32 or float64, one row a chain; their dtype is that of the sampling.
+            x: Positions, float32 or float64, one row a chain; their dtype is that of the sampling. In half precision
+                they are taken as float32, and come back so.
             steps: Transitions a chain.
             condition: Keyword arguments of the energy with one row a chain.
 
         Returns:
             Positions of the shape, dtype and device of `x`, detached.
+
+        Warns:
+            EbmcoreWarning: `x` is in half precision.
 
         Raises:
             InputError: An argument is wrong.
@@ -106,6 +116,8 @@ class Session:
             NonFiniteError: A chain left the finite numbers.
         """
         steps = whole("steps", steps, 1)
+        if isinstance(x, Tensor):
+            x = promoted(x, "positions")
         self._check(x, condition)
         labels = self._labels(x)
         plan = make_plan(
@@ -119,6 +131,9 @@ class Session:
         )
         with frozen(self._model), torch.no_grad():
             energies = {label: self._energy(x, label, condition) for label in plan.devices}
+            if self._gradients is not None:
+                self._gradients.look(energies[labels[0]], x)
+                energies = {label: self._gradients.applied(energy) for label, energy in energies.items()}
             work = [(energies[labels[i % len(labels)]], x, chunk, steps) for i, chunk in enumerate(plan.chunks)]
             if len(work) == 1:
                 parts = [self._advance(*work[0])]
@@ -179,15 +194,17 @@ class Session:
 
     def _energy(self, x: Tensor, label: str, condition: Mapping[str, Tensor]) -> BoundEnergy:
         device = torch_device(label)
-        return BoundEnergy(
-            place(self._model, device, x.dtype, own=label.startswith("cpu:")),
-            shape=tuple(x.shape[1:]),
-            dtype=x.dtype,
-            device=device,
-            temperature=self._temperature,
-            condition=condition,
-            shared={name: value.to(device) for name, value in self._shared.items()},
-        )
+        placed = place(self._model, device, x.dtype, own=label.startswith("cpu:"))
+        if label not in self._bound or self._bound[label].model is not placed:
+            self._bound[label] = BoundEnergy(
+                placed,
+                shape=tuple(x.shape[1:]),
+                dtype=x.dtype,
+                device=device,
+                temperature=self._temperature,
+                shared={name: value.to(device) for name, value in self._shared.items()},
+            )
+        return self._bound[label].conditioned(condition)
 
     def _labels(self, x: Tensor) -> tuple[str, ...]:
         if self._devices is not None:
@@ -216,7 +233,11 @@ class Session:
         if seen_now != self._checked:
             name = choose_noise(self._noise, self._labels(x), x.dtype, default())
             self._backend = build_part("noise", {"use": name}, {}, default(), Path())[0]
+            self._gradients = None
+            self._bound.clear()
             with frozen(self._model):
                 energy = self._energy(x, self._labels(x)[0], condition)
                 check_first_step(energy, self._sampler, x, self._backend)
+                if "gradient" in needs(self._sampler):
+                    self._gradients = WatchedGradient(self._gradient, energy, x.to(energy.device), default())
             self._checked = seen_now

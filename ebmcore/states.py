@@ -32,6 +32,15 @@ def fields_of(state: tuple[Any, ...], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
+def rebuilt(template: S, leaf: Callable[[str], Tensor], prefix: str = "") -> S:
+    """Return a state of the structure of `template` with `leaf(dotted name)` for every leaf."""
+    values = []
+    for name, value in zip(template._fields, template, strict=True):  # type: ignore[attr-defined]
+        dotted = f"{prefix}{name}"
+        values.append(rebuilt(value, leaf, f"{dotted}.") if is_named_tuple(value) else leaf(dotted))
+    return type(template)(*values)
+
+
 def is_named_tuple(value: object) -> bool:
     """Say whether `value` is an instance of a NamedTuple."""
     return isinstance(value, tuple) and hasattr(value, "_fields")

@@ -268,7 +268,6 @@ MISTAKES = {
         "`condition` must be a table; got 'y.npy'. Write [condition].",
     ),
     "not built yet: tune": (FILE + "tune = 5\n", f":{LAST}: ", "[run] has no key named 'tune'"),
-    "not built yet: gradient": (FILE + "[engine]\ngradient = 'auto'\n", f":{LAST + 1}: ", "no key named 'gradient'"),
     "single writer table": (
         FILE + "[writer]\nuse = 'npy'\n",
         f":{LAST}: ",

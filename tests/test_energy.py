@@ -63,7 +63,7 @@ def test_a_closed_form_is_preferred_and_owned_by_the_caller(model):
     assert torch.equal(gradient, X)
     gradient.zero_()
     assert torch.equal(x, X), "overwriting a gradient changed the positions"
-    assert energy.gradient_source == "closed form"
+    assert energy.gradient_source == "closed_form"
 
 
 def test_autograd_results_can_be_overwritten_even_where_torch_expands_them():

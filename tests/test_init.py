@@ -80,7 +80,7 @@ def test_scale_multiplies(law):
 
 
 @pytest.mark.parametrize("name", ["start.npy", "start.safetensors"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_file_gives_the_positions(tmp_path, name, dtype):
     start = points(200).to(dtype)
     if name.endswith(".npy"):

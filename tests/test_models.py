@@ -134,7 +134,7 @@ def test_chunks_do_not_matter_to_closed_forms(name, precision):
     assert whole.draws.dtype == getattr(torch, precision)
     assert whole.draws.isfinite().all()
     assert torch.equal(whole.draws, parts.draws)
-    assert whole.provenance["gradient"] == "closed form"
+    assert whole.provenance["gradient"] == "closed_form"
 
 
 def test_exact_draws_are_an_init_of_either_precision():
@@ -161,7 +161,7 @@ def test_conv_samples_images_and_repeats_them():
     assert first.final.shape == (70, 2, 12, 12)
     assert first.final.isfinite().all()
     assert torch.equal(first.final, again.final)
-    assert first.provenance["gradient"] != "closed form"
+    assert first.provenance["gradient"] != "closed_form"
     other = ebm.sample(ebm.use("conv", **IMAGES, seed=1), ula(0.01), **RUN)
     assert not torch.equal(first.final, other.final)
 

@@ -273,6 +273,6 @@ def test_memory_that_the_energy_takes_is_measured():
 def test_a_request_has_the_defaults_of_sample():
     defaults = {field.name: field.default for field in dataclasses.fields(prepare.Request)}
     parameters = inspect.signature(ebm.sample).parameters
-    assert set(defaults) == set(parameters) - {"progress"}
-    for name in set(defaults) - {"energy", "sampler"}:
+    assert set(defaults) - {"origin"} == set(parameters) - {"progress"}
+    for name in set(defaults) - {"energy", "sampler", "origin"}:
         assert defaults[name] == parameters[name].default, name

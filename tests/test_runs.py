@@ -202,7 +202,7 @@ class Fixed:
         ({"temperature": float("nan")}, "`temperature` must be a number > 0"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**63}, "seed"),
-        ({"precision": "float16"}, "`precision` must be one of float32, float64; got 'float16'"),
+        ({"precision": "float8"}, "`precision` must be one of float32, float64, bfloat16, float16; got 'float8'"),
         ({"devices": "tpu"}, "a device must be one that torch sees here; got 'tpu'"),
         ({"devices": "cuda:99"}, "got 'cuda:99'"),
         ({"devices": []}, "at least one device"),

@@ -137,7 +137,7 @@ def test_training_with_a_session_learns():
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.zeros(3, 2, dtype=torch.float16), "must be a float32 or float64 tensor"),
+        (torch.zeros(3, 2, dtype=torch.int64), "must be a float32 or float64 tensor"),
         (torch.zeros(0, 2), "n > 0"),
         ([1.0], "got list"),
     ],

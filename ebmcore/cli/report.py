@@ -18,6 +18,8 @@ def what_ran(manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterato
         f"{title(manifest['job'])}: {summary['chains']:,} chains x {summary['steps']:,} steps on {workers}"
         f" in {summary['seconds']:.2f} s, {summary['chains_per_second']:,.0f} chains/s, seed {summary['seed']}"
     )
+    if summary.get("resumed_at"):
+        yield labelled("resumed", f"{summary['resumed_at']:,} of the chains were there before, without their time")
     yield from stages(manifest["job"])
 
 
@@ -65,6 +67,11 @@ def amount(size: float) -> str:
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
     return f"{size:.0f} bytes"
+
+
+def built(seconds: float) -> str:
+    """Say what a gradient backend took to build, where that is worth a word."""
+    return f", built in {seconds:.1f} s" if seconds >= 0.1 else ""
 
 
 def _used(table: Mapping[str, Any]) -> str:

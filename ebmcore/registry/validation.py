@@ -21,6 +21,7 @@ METHODS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "reducer": {"start": ("layout",), "update": ("acc", "block"), "merge": ("a", "b"), "finish": ("acc",)},
         "executor": {"run": ("job", "chunks", "devices")},
         "schedule": {"__call__": ("step", "steps")},
+        "gradient": {"build": ("energy", "shape", "dtype", "device")},
         "noise": {"fill_": ("out", "kind", "key", "chains"), "perturb_": ("x", "scale", "key", "chains")},
     }
 )

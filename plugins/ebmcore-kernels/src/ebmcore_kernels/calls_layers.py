@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ebmcore_kernels.nodes import Hidden, Input, Layer, Node, Refused, Result, Weight, number
+from ebmcore_kernels.held import Refused
+from ebmcore_kernels.nodes import Hidden, Input, Layer, Node, Result, Weight, number
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Hidden:
-    """x W^T + b, as functional.linear."""
     if not isinstance(weight, Weight):
         raise Refused("a layer whose weight is computed")
     layers, width = _before(input)
@@ -23,7 +23,6 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Hidden:
 
 
 def matmul(input: Any, other: Any) -> Hidden | Result:
-    """x @ W; [n] for a vector W."""
     if not isinstance(other, Weight):
         raise Refused("a product with something that is not a weight")
     if other.tensor.ndim == 1:
@@ -35,7 +34,6 @@ def matmul(input: Any, other: Any) -> Hidden | Result:
 
 
 def addmm(input: Any, mat1: Any, mat2: Any) -> Hidden:
-    """b + x @ W."""
     hidden = matmul(mat1, mat2)
     if not isinstance(hidden, Hidden):
         raise Refused("addmm of a vector")
@@ -44,7 +42,7 @@ def addmm(input: Any, mat1: Any, mat2: Any) -> Hidden:
 
 def _before(node: Any) -> tuple[tuple[Layer, ...], int]:
     match node:
-        case Input(width, 1.0):
+        case Input(width):
             return (), width
         case Hidden(layers, width):
             return layers, width
@@ -59,7 +57,6 @@ def _sizes(weight: Weight) -> tuple[int, int]:
 
 
 def biased(layer: Layer, bias: Any, outputs: int) -> Layer:
-    """Return a layer without a bias with one."""
     if not isinstance(bias, Weight) or bias.tensor.shape != (outputs,):
         raise Refused("a bias that is not a vector of the layer's width")
     if layer.bias is not None or layer.activation != "identity":
@@ -68,7 +65,6 @@ def biased(layer: Layer, bias: Any, outputs: int) -> Layer:
 
 
 def transpose(input: Any, dim0: int = 0, dim1: int = 1) -> Weight:
-    """W^T: t, T, mT, transpose, swapaxes."""
     if not isinstance(input, Weight) or input.tensor.ndim != 2 or {dim0, dim1} not in ({0, 1}, {-1, -2}):
         raise Refused("a transpose of something that is not a matrix of weights")
     return Weight(input.tensor, not input.transposed)
@@ -82,32 +78,26 @@ def _activated(node: Any, activation: str, parameter: float = 0.0) -> Hidden:
 
 
 def selu(input: Any, inplace: bool = False) -> Hidden:
-    """SELU."""
     return _activated(input, "selu")
 
 
 def relu(input: Any, inplace: bool = False) -> Hidden:
-    """ReLU."""
     return _activated(input, "relu")
 
 
 def silu(input: Any, inplace: bool = False) -> Hidden:
-    """SiLU."""
     return _activated(input, "silu")
 
 
 def tanh(input: Any) -> Hidden:
-    """Hyperbolic tangent."""
     return _activated(input, "tanh")
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Hidden:
-    """ELU with its alpha."""
     return _activated(input, "elu", _slope(alpha))
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Hidden:
-    """LeakyReLU with its slope."""
     return _activated(input, "leaky_relu", _slope(negative_slope))
 
 
@@ -119,21 +109,18 @@ def _slope(value: object) -> float:
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Hidden:
-    """Softplus with torch's defaults."""
     if number(beta) != 1.0 or number(threshold) != 20.0:
         raise Refused("a softplus that is not torch's default")
     return _activated(input, "softplus")
 
 
 def gelu(input: Any, *, approximate: str = "none") -> Hidden:
-    """GELU, exact or by tanh."""
     if approximate not in ("none", "tanh"):
         raise Refused("another gelu")
     return _activated(input, "gelu" if approximate == "none" else "gelu_tanh")
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Node:
-    """Dropout that drops nothing: in evaluation mode."""
-    if training is not False or inplace is not False or not isinstance(input, Input | Hidden):
+    if training is not False or not isinstance(input, Input | Hidden):
         raise Refused("dropout while training")
     return input

@@ -18,10 +18,10 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit
 
-from ebmcore_kernels.intrinsics import bits, fma, pointer
+from ebmcore_kernels.intrinsics import fma, pointer
 from ebmcore_kernels.mlp_activations import activate
 
-F, D, N, L, U = np.float32, np.float64, np.int32, np.int64, np.uint32
+F, D, L = np.float32, np.float64, np.int64
 
 LANES = 64
 ROW = 4 * LANES
@@ -114,7 +114,7 @@ def _add_square(address, other):
 
 @njit
 def _pack(plan, numbers, layers, d, address):
-    """Write every layer's weights [outputs, inputs], padded, then its biases; return the first address after them."""
+    """Write every layer's weights [outputs, inputs], padded, then its biases."""
     inputs = d
     for layer in range(layers):
         outputs, across, wide = plan[WORDS * layer], padded(inputs), padded(plan[WORDS * layer])
@@ -140,21 +140,6 @@ def _pack(plan, numbers, layers, d, address):
                 line[o] = F(last * D(b[o * stride]))
         address += 4 * wide
         inputs = outputs
-    return address
-
-
-@njit
-def _digest(address, count):
-    """Return a 64-bit sum of mixed words (the finaliser of MurmurHash3): other weights, another sum."""
-    a = _floats(address, count)
-    low, high = U(0), U(0)
-    for j in range(count):
-        h = U(U(bits(a[j])) + U(U(j) * U(0x9E3779B9)))
-        h = U(U(h ^ U(h >> U(16))) * U(0x85EBCA6B))
-        h = U(U(h ^ U(h >> U(13))) * U(0xC2B2AE35))
-        low = U(low + U(h ^ U(h >> U(16))))
-        high = U(high + U(U(h ^ U(h >> U(15))) * U(0x2C1B3C6D)))
-    return L((L(high) << L(31)) ^ L(low))
 
 
 @njit
@@ -212,21 +197,25 @@ def _block(x, u, g, count, d, layers, plan, numbers, packed, rows, slopes, zeros
             gradient[j * d + i] = fma(twice, source[j * d + i], y) if quadratic else y
 
 
-@njit(nogil=True, cache=True)
-def value_and_gradient(x, u, g, n, d, layers, plan, numbers, scratch, rows, slopes):
-    """Write U [n] and dU/dx [n, d] of the positions [n, d] at address `x`; return a digest of the weights used.
+@njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def value_and_gradient(args):
+    """Write U [n] and dU/dx [n, d] of the positions [n, d], all float32 and contiguous.
 
-    `plan` is the address of WORDS integers a layer, then whether there is a quadratic term; `numbers` that of
-    float64: s, c, k, then the weights' factor and the activation's parameter, a layer. At `scratch`, 64-byte
-    aligned: two sets of `rows` rows, two rows, 128 zeros, `slopes` rows, the packed weights.
+    Arguments: the addresses of x, U and dU/dx, n, d, the number of layers, the addresses of the plan, the numbers and
+    the scratch, `rows`, `slopes`. The plan is WORDS integers a layer, then whether there is a quadratic term;
+    the numbers are float64: s, c, k, then the weights' factor and the activation's parameter, a layer. At the scratch,
+    64-byte aligned: two sets of `rows` rows, two rows, 128 zeros, `slopes` rows, the packed weights.
     """
-    plan = carray(pointer(L(plan), L(0)), WORDS * layers + 1)
-    numbers = carray(pointer(L(numbers), D(0)), 3 + 2 * layers)
+    words = carray(pointer(args, L(0)), 11)
+    x, u, g, n, d, layers = words[0], words[1], words[2], words[3], words[4], words[5]
+    scratch, rows, slopes = words[8], words[9], words[10]
+    plan = carray(pointer(words[6], L(0)), WORDS * layers + 1)
+    numbers = carray(pointer(words[7], D(0)), 3 + 2 * layers)
     zeros = scratch + (2 * rows + 2) * ROW
     derivatives = zeros + 2 * ROW
     packed = derivatives + slopes * ROW
     _clear(zeros, 2 * LANES)
-    end = _pack(plan, numbers, layers, d, packed)
+    _pack(plan, numbers, layers, d, packed)
     for lo in range(0, n, LANES):
         count = min(LANES, n - lo)
         _block(
@@ -244,4 +233,4 @@ def value_and_gradient(x, u, g, n, d, layers, plan, numbers, scratch, rows, slop
             zeros,
             scratch,
         )
-    return _digest(packed, (end - packed) // 4)
+    return L(0)

@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-
-class Refused(BaseException):
-    """The energy is not proved to be a multilayer perceptron. No `except Exception` of the energy's own stops it."""
+from ebmcore_kernels.held import Refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +33,9 @@ class Layer:
 
 
 class Input(NamedTuple):
-    """factor * x, [n, width]."""
+    """The positions, [n, width]."""
 
     width: int
-    factor: float = 1.0
 
 
 class Squares(NamedTuple):
@@ -46,12 +43,6 @@ class Squares(NamedTuple):
 
     width: int
     factor: float
-
-
-class Norm(NamedTuple):
-    """|x|, [n], or [n, 1] as a column."""
-
-    column: bool
 
 
 class Hidden(NamedTuple):
@@ -70,10 +61,6 @@ class Result(NamedTuple):
     constant: float = 0.0
     column: bool = False
 
-    def key(self) -> tuple[object, ...]:
-        """Return what tells this result from another, weights by identity."""
-        return tuple(layer.key() for layer in self.layers), *self[1:]
-
 
 class Weight(NamedTuple):
     """A tensor of the energy's own, or a view of it with the axes exchanged."""
@@ -82,7 +69,7 @@ class Weight(NamedTuple):
     transposed: bool = False
 
 
-Node = Input | Squares | Norm | Hidden | Result | Weight
+Node = Input | Squares | Hidden | Result | Weight
 
 SMALLEST, LARGEST = 1e-6, 1e6
 """Factors between which no product of a few leaves float32, whatever their order."""
@@ -90,21 +77,14 @@ SMALLEST, LARGEST = 1e-6, 1e6
 
 def number(value: object) -> float:
     """Return a plain number that a float32 network may be scaled or shifted by."""
-    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise Refused(f"{value!r} is not a plain number")
-    if value != 0 and not SMALLEST <= abs(value) <= LARGEST:  # type: ignore[arg-type]
+    if value != 0 and not SMALLEST <= abs(value) <= LARGEST:
         raise Refused(f"{value!r} is too small or too large a number")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
-def factor(value: object) -> float:
-    """Return a number that is not 0: 0 times infinity is not a number, and a term left out would be one."""
-    if value == 0:
-        raise Refused("a factor of 0")
-    return number(value)
-
-
-def result(node: object) -> Result:
+def output_of(node: object) -> Result:
     """Return a node as the network's output: a layer of one unit without activation is one."""
     match node:
         case Result():
