@@ -11,19 +11,96 @@ WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"
 """Instructions that change what the next call sees, or that bring in what is not looked at."""
 
 STATE = frozenset(
-    """__dict__ __class__ __globals__ __closure__ __getattribute__ __setattr__ __defaults__ __code__ __next__ f_locals
-    f_globals initial_seed seed random default_rng get_rng_state is_grad_enabled is_inference_mode_enabled
-    get_num_threads get_default_dtype get_default_device is_autocast_enabled get_autocast_dtype current_thread
-    getrandbits backends _C library get_float32_matmul_precision overrides compiler distributed multiprocessing ops
-    is_anomaly_enabled are_deterministic_algorithms_enabled autograd _dynamo environ __subclasses__ __mro__""".split()
+    [
+        "__dict__",
+        "__class__",
+        "__globals__",
+        "__closure__",
+        "__getattribute__",
+        "__setattr__",
+        "__defaults__",
+        "__code__",
+        "__next__",
+        "f_locals",
+        "f_globals",
+        "initial_seed",
+        "seed",
+        "random",
+        "default_rng",
+        "get_rng_state",
+        "is_grad_enabled",
+        "is_inference_mode_enabled",
+        "get_num_threads",
+        "get_default_dtype",
+        "get_default_device",
+        "is_autocast_enabled",
+        "get_autocast_dtype",
+        "current_thread",
+        "getrandbits",
+        "backends",
+        "_C",
+        "library",
+        "get_float32_matmul_precision",
+        "overrides",
+        "compiler",
+        "distributed",
+        "multiprocessing",
+        "ops",
+        "is_anomaly_enabled",
+        "are_deterministic_algorithms_enabled",
+        "autograd",
+        "_dynamo",
+        "environ",
+        "__subclasses__",
+        "__mro__",
+    ]
 )
 """Attributes that reach what a recording does not see: state of the process, of torch, of the interpreter."""
 
 PURE = frozenset(
-    """super len range zip enumerate isinstance issubclass reversed tuple list dict set float int bool abs min max sum
-    round map filter any all callable hasattr str repr slice sorted property
-    BaseException Exception ValueError TypeError RuntimeError AssertionError NotImplementedError KeyError IndexError
-    AttributeError""".split()
+    [
+        "super",
+        "len",
+        "range",
+        "zip",
+        "enumerate",
+        "isinstance",
+        "issubclass",
+        "reversed",
+        "tuple",
+        "list",
+        "dict",
+        "set",
+        "float",
+        "int",
+        "bool",
+        "abs",
+        "min",
+        "max",
+        "sum",
+        "round",
+        "map",
+        "filter",
+        "any",
+        "all",
+        "callable",
+        "hasattr",
+        "str",
+        "repr",
+        "slice",
+        "sorted",
+        "property",
+        "BaseException",
+        "Exception",
+        "ValueError",
+        "TypeError",
+        "RuntimeError",
+        "AssertionError",
+        "NotImplementedError",
+        "KeyError",
+        "IndexError",
+        "AttributeError",
+    ]
 )
 """Builtins whose result depends on nothing but their arguments."""
 

@@ -38,10 +38,46 @@ NOT_THEIRS = frozenset({"torch", "numpy", "builtins", "collections"})
 
 UNCALLED = frozenset(
     f"__{name}__"
-    for name in """init new init_subclass class_getitem post_init setattr delattr set_name repr str eq hash getstate
-    setstate reduce reduce_ex copy deepcopy del dict weakref module doc qualname annotations dataclass_fields
-    dataclass_params match_args abstractmethods parameters orig_bases firstlineno static_attributes subclasshook
-    slots annotate_func annotations_cache replace""".split()
+    for name in [
+        "init",
+        "new",
+        "init_subclass",
+        "class_getitem",
+        "post_init",
+        "setattr",
+        "delattr",
+        "set_name",
+        "repr",
+        "str",
+        "eq",
+        "hash",
+        "getstate",
+        "setstate",
+        "reduce",
+        "reduce_ex",
+        "copy",
+        "deepcopy",
+        "del",
+        "dict",
+        "weakref",
+        "module",
+        "doc",
+        "qualname",
+        "annotations",
+        "dataclass_fields",
+        "dataclass_params",
+        "match_args",
+        "abstractmethods",
+        "parameters",
+        "orig_bases",
+        "firstlineno",
+        "static_attributes",
+        "subclasshook",
+        "slots",
+        "annotate_func",
+        "annotations_cache",
+        "replace",
+    ]
 )
 """What of a class no call of its objects runs; its other special methods are called without being named."""
 
