@@ -60,10 +60,10 @@ def _execute(prepared: Prepared, begun: Begun, shown: bool, again: StopHandler |
         with frozen(runtime.parts.model), stoppable(runtime.stop, kept=job.path is not None, again=again, say=shown):
             observers.ebmcore_run_started(run=info)
             started = time.perf_counter()
-            reductions = _run_chunks(prepared, begun, info, observers)
+            reductions, held = _run_chunks(prepared, begun, info, observers)
             seconds = time.perf_counter() - started
         reduced = {name: reduction.finish() for name, reduction in reductions.items()}
-        summary = _summary(prepared, begun, seconds, reduced)
+        summary = {**_summary(prepared, begun, seconds, reduced), "frozen": held}
         _finish_writers(prepared, summary)
     except BaseException as error:
         observers.ebmcore_run_failed(run=info, error=error)
@@ -93,19 +93,26 @@ def _info(prepared: Prepared, begun: Begun) -> RunInfo:
     )
 
 
-def _run_chunks(prepared: Prepared, begun: Begun, info: RunInfo, observers: Observers) -> dict[str, Reduction]:
+def _run_chunks(
+    prepared: Prepared, begun: Begun, info: RunInfo, observers: Observers
+) -> tuple[dict[str, Reduction], int]:
+    """Run the chunks that are left; return the reducers' folds over all of them, and how many chains are held."""
     job, layout = prepared.job, prepared.job.layouts[-1]
     assert layout is not None
     reductions = {name: Reduction(reducer, layout) for name, reducer in prepared.runtime.parts.reducers.items()}
 
+    held = 0
+
     def reduce(receipt: Receipt) -> None:
+        nonlocal held
+        held += receipt.frozen
         for name, groups in receipt.reduced.items():
             reductions[name].add(receipt.chunk.lo, receipt.chunk.hi, groups)
 
     for receipt in begun.receipts:
         reduce(receipt)
     if not begun.chunks:
-        return reductions
+        return reductions, held
     receipts = prepared.executor.run(job, begun.chunks, prepared.plan.devices)
     try:
         for receipt in receipts:
@@ -117,7 +124,7 @@ def _run_chunks(prepared: Prepared, begun: Begun, info: RunInfo, observers: Obse
     finally:
         prepared.runtime.stop.set()
         receipts.close()
-    return reductions
+    return reductions, held
 
 
 def _finish_writers(prepared: Prepared, summary: Mapping[str, Any]) -> None:

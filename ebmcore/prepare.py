@@ -19,6 +19,7 @@ from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
 from ebmcore.gradients import FIRST_BATCH, Choice, choose_gradient
+from ebmcore.health import FREEZE, POLICIES
 from ebmcore.identity import identity
 from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
@@ -85,6 +86,7 @@ class Request:
     precision: str = "float32"
     noise: str = "auto"
     gradient: str = "auto"
+    on_nonfinite: str = "raise"
     condition: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
     writers: Any = ()
@@ -143,6 +145,7 @@ def prepare(request: Request) -> Prepared:
         init=init,
         temperature=check_temperature(request.temperature),
         seed=secrets.randbits(63) if request.seed is None else check_seed(request.seed),
+        on_nonfinite=check_policy(request.on_nonfinite),
         precision=request.precision,
         noise=noise,
         gradient="auto",
@@ -172,6 +175,7 @@ def prepare(request: Request) -> Prepared:
             seed=job.seed,
             chains=chains,
             grain=job.grain,
+            frozen=job.on_nonfinite == FREEZE,
         )
     observers = _observers(request, registry, live)
     choice = _gradient(request, runtime, plan, registry)
@@ -225,6 +229,19 @@ def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry
 def _check_scalars(request: Request) -> None:
     if request.precision not in PRECISIONS:
         raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}; got {request.precision!r}. Choose one.")
+
+
+def check_policy(on_nonfinite: str) -> str:
+    """Return what becomes of a chain that leaves the finite numbers.
+
+    Raises:
+        InputError: It is none of the policies.
+    """
+    if on_nonfinite not in POLICIES:
+        raise InputError(
+            f"`on_nonfinite` must be one of {', '.join(POLICIES)}; got {on_nonfinite!r}. Leave it at 'raise'."
+        )
+    return on_nonfinite
 
 
 def check_temperature(temperature: float) -> float:

@@ -569,6 +569,8 @@ class JobSpec:
     init: Mapping[str, Any]
     temperature: float
     seed: int
+    on_nonfinite: str
+    """What becomes of a chain that leaves the finite numbers: `"raise"` or `"freeze"`."""
     precision: str
     noise: str
     """Name of the noise backend."""
@@ -595,6 +597,7 @@ class JobSpec:
             "init": dict(self.init),
             "temperature": self.temperature,
             "seed": self.seed,
+            "on_nonfinite": self.on_nonfinite,
             "precision": self.precision,
             "noise": self.noise,
             "gradient": self.gradient,
@@ -650,6 +653,8 @@ class Receipt:
     """For each reducer its accumulators, those of the chunk's groups stacked on axis 0 in chain order."""
     blocks: tuple[WrittenBlock, ...] = ()
     """What was written, with checksums."""
+    frozen: int = 0
+    """Chains that left the finite numbers and were held."""
 
     def to_json(self) -> dict[str, Any]:
         """Tensors become their dtype, shape and little-endian bytes in base64."""
@@ -661,6 +666,7 @@ class Receipt:
                 name: {key: _tensor_to_json(value) for key, value in acc.items()} for name, acc in self.reduced.items()
             },
             "blocks": [block.to_json() for block in self.blocks],
+            "frozen": self.frozen,
         }
 
     @classmethod
@@ -669,7 +675,8 @@ class Receipt:
             name: {key: _tensor_from_json(value) for key, value in acc.items()} for name, acc in data["reduced"].items()
         }
         blocks = tuple(WrittenBlock.from_json(block) for block in data["blocks"])
-        return cls(Chunk.from_json(data["chunk"]), str(data["device"]), float(data["seconds"]), reduced, blocks)
+        chunk, seconds = Chunk.from_json(data["chunk"]), float(data["seconds"])
+        return cls(chunk, str(data["device"]), seconds, reduced, blocks, int(data["frozen"]))
 
 
 class Executor(Protocol):

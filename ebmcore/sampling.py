@@ -32,6 +32,7 @@ def sample(
     precision: str = "float32",
     noise: str = "auto",
     gradient: str = "auto",
+    on_nonfinite: str = "raise",
     condition: Mapping[str, Tensor | str | Path] | None = None,
     shared: Mapping[str, Tensor | str | Path] | None = None,
     writers: Any = (),
@@ -73,6 +74,8 @@ def sample(
         noise: Name of the noise backend.
         gradient: `"auto"`: the energy's closed form, else an installed backend that takes the energy, else autograd;
             or `"closed_form"`, `"autograd"`, the name of a backend.
+        on_nonfinite: `"raise"` ends the run at a chain that leaves the finite numbers, and names it; `"freeze"` holds
+            it at the last state that was looked through (every 128 steps), marks it in `stats["frozen"]`, and goes on.
         condition: Keyword arguments of the energy with one row a chain: tensors, or .npy or .safetensors files.
         shared: Keyword arguments of the energy that are the same for all chains.
         writers: Names or tables; by default `npy` with `out`, else draws stay in memory.
@@ -115,6 +118,7 @@ def sample(
         precision=precision,
         noise=noise,
         gradient=gradient,
+        on_nonfinite=on_nonfinite,
         condition=condition,
         shared=shared,
         writers=writers,

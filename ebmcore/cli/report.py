@@ -50,6 +50,12 @@ def moments(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"  all {len(means):,} coordinates   mean {mean: .6g}   sd {math.sqrt(variance):.6g}"
 
 
+def health(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Say how many chains were held, if any were."""
+    if count := summary["frozen"]:
+        yield labelled("frozen", f"{count:,} of {summary['chains']:,} chains left the finite numbers and were held")
+
+
 def files(summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield where each writer put the draws."""
     for name, file in summary["files"].items():

@@ -11,7 +11,7 @@ import click
 
 from ebmcore.cli import common_options
 from ebmcore.cli.jobs import job_options, origin_of, read_job, run_command
-from ebmcore.cli.report import files, moments, what_ran
+from ebmcore.cli.report import files, health, moments, what_ran
 from ebmcore.errors import RunStopped
 
 
@@ -57,7 +57,7 @@ def run(
     if not quiet:
         summary = result.summary()
         done = ["this run had ended already: nothing was left to do"] if summary == before else []
-        lines = [*done, *what_ran(result.provenance, summary), *moments(summary), *files(summary)]
+        lines = [*done, *what_ran(result.provenance, summary), *moments(summary), *health(summary), *files(summary)]
         click.echo("\n".join([*lines, f"next: ebmcore show {shlex.quote(str(arguments['out']))}"]))
 
 

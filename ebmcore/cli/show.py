@@ -13,7 +13,7 @@ import click
 from ebmcore import rundir
 from ebmcore.cli import common_options
 from ebmcore.cli.jobs import resume_command
-from ebmcore.cli.report import amount, built, labelled, moments, stages, title, what_ran
+from ebmcore.cli.report import amount, built, health, labelled, moments, stages, title, what_ran
 from ebmcore.protocols import JobSpec
 
 NUMBERS = 8
@@ -33,6 +33,7 @@ def show(run: Path) -> None:
 def _finished(run: Path, manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[str]:
     yield from what_ran(manifest, summary)
     yield from moments(summary)
+    yield from health(summary)
     for name, values in summary["reduced"].items():
         for key, value in values.items():
             yield labelled(f"{name}.{key}", _shown(value))
