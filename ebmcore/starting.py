@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ebmcore import rundir
+from ebmcore import rundir, spooling
 from ebmcore.errors import InputError
 from ebmcore.plan import missing
 from ebmcore.prepare import Prepared
@@ -83,6 +83,7 @@ def _resumed(prepared: Prepared, earlier: Earlier, held: ExitStack) -> Begun:
         kept = set(_chunks(whole))
         rundir.rewrite(path, (commit for commit in log.commits if commit.chunk in kept))
     checkpoints.keep_only(path, set(_chunks(going)))
+    spooling.keep_only(job, set(_chunks(going)))
     left = missing(prepared.plan.chunks, _chunks(whole), _chunks(going))
     return Begun(manifest, left, tuple(commit.receipt() for commit in whole))
 
