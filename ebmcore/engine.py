@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ebmcore.energy import BoundEnergy
 from ebmcore.errors import NonFiniteError, RunStopped
-from ebmcore.initial import point_range
 from ebmcore.halving import in_pieces
+from ebmcore.initial import point_range
 from ebmcore.keeping import Keeper, Moment, State, UnfitError
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
 from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler, WrittenBlock

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from ebmcore import spooling
-
 from ebmcore.devices import torch_device
 from ebmcore.energy import BoundEnergy, Precision, place
 from ebmcore.errors import EbmcoreError, RunError

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -32,23 +33,29 @@ def main(descriptor: int) -> None:
     from ebmcore.executors.faults import fault_to_json
 
     try:
-        serve = _prepared(hello, host, stop)
-    except BaseException as error:  # said by the host, in its own process
+        serve, close = _prepared(hello, host, stop)
+        for message in iter(inbox.get, {"end": True}):
+            serve(message)
+        close()
+    except BaseException as error:  # raised again by the host
         _send(host, {"fault": fault_to_json(error)})
-        return
-    for message in iter(inbox.get, {"end": True}):
-        serve(message)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # To take torch down piece by piece takes seconds.
+    os._exit(0)
 
 
-def _prepared(hello: Message, host: Connection[Any, Any], stop: threading.Event) -> Any:
-    """Build the job; return what runs a chunk of it."""
+def _prepared(
+    hello: Message, host: Connection[Any, Any], stop: threading.Event
+) -> tuple[Callable[[Message], None], Callable[[], None]]:
+    """Build the job; return what runs a chunk of it, and what ends it."""
     import torch
 
     from ebmcore.devices import torch_device
     from ebmcore.engine import run_chunk
     from ebmcore.executors.faults import fault_to_json
     from ebmcore.protocols import Chunk, JobSpec
-    from ebmcore.runtime import built_runtime, open_runtime
+    from ebmcore.runtime import built_runtime, close_runtime, open_runtime
 
     # One worker is one thread; two pools of OpenMP threads would spin against each other.
     torch.set_num_threads(1)
@@ -71,7 +78,7 @@ def _prepared(hello: Message, host: Connection[Any, Any], stop: threading.Event)
         else:
             _send(host, {"receipt": receipt.to_json()})
 
-    return serve
+    return serve, lambda: close_runtime(job)
 
 
 def _listen(host: Connection[Any, Any], inbox: SimpleQueue[Message], stop: threading.Event) -> None:
