@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ebmcore.energy import BoundEnergy
 from ebmcore.errors import RunStopped
+from ebmcore.halving import in_pieces
 from ebmcore.health import FREEZE, RAISE, Freezing, Health, Raising
 from ebmcore.initial import point_range
 from ebmcore.keeping import Keeper, Moment, State, UnfitError
@@ -33,7 +34,8 @@ OnStep = Callable[[int, State, State | None], None]
 def run_chunk(job: JobSpec, chunk: Chunk, device: str) -> Receipt:
     """Run the chains [chunk.lo, chunk.hi) of a job on a device; all that an executor calls.
 
-    When it returns, the chunk's draws are durable in every writer.
+    When it returns, the chunk's draws are durable in every writer, or in files that the receipt names. A chunk that
+    does not fit in the device's memory is run in pieces.
 
     Args:
         job: The job.
@@ -43,11 +45,12 @@ def run_chunk(job: JobSpec, chunk: Chunk, device: str) -> Receipt:
     Raises:
         NonFiniteError: A position is NaN or infinite.
         RunStopped: The run was stopped meanwhile.
+        RunError: The smallest piece does not fit in the device's memory.
         EbmcoreError: The energy or the sampler broke its contract.
     """
     runtime = runtime_of(job)
     try:
-        return _run(runtime, chunk, device)
+        return in_pieces(runtime, chunk, device, _run)
     except BaseException:
         # The other chunks in flight would be thrown away: let them end now.
         runtime.stop.set()
@@ -63,7 +66,8 @@ def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
         except UnfitError:
             keeper.found = None
             reduced, written, frozen = _stages(runtime, chunk, device, keeper)
-    return Receipt(chunk, device, time.perf_counter() - started, reduced, tuple(written), frozen)
+    spooled = runtime.spooled(chunk)
+    return Receipt(chunk, device, time.perf_counter() - started, reduced, tuple(written), frozen, spooled)
 
 
 def _stages(

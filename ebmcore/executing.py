@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ebmcore import rundir
+from ebmcore import rundir, spooling
 from ebmcore.ending import Ended, Stopping, cut, held_in
 from ebmcore.energy import frozen
 from ebmcore.observers import Observers
@@ -80,7 +80,10 @@ def _execute(prepared: Prepared, begun: Begun, shown: bool, again: StopHandler |
         raise
     finally:
         close_runtime(job)
+        if job.path is None:
+            spooling.clear(job)
     if job.path is not None:
+        spooling.clear(job)
         rundir.finish(Path(job.path), summary)
     reduced.pop(SUMMARY)
     result = Result(kept, runtime.parts.writers, summary, manifest, reduced)
@@ -134,10 +137,13 @@ def _run_chunks(
     receipts = prepared.executor.run(job, begun.chunks, prepared.plan.devices)
     try:
         for receipt in receipts:
-            if job.path is not None:
-                rundir.commit(Path(job.path), receipt)
+            for piece in map(prepared.runtime.feed, receipt.pieces()):
+                if job.path is not None:
+                    rundir.commit(Path(job.path), piece)
+                    checkpoints.forget(Path(job.path), piece.chunk)
+                reduce(piece)
+            if job.path is not None and receipt.parts:
                 checkpoints.forget(Path(job.path), receipt.chunk)
-            reduce(receipt)
             observers.ebmcore_chunk_done(run=info, chunk=receipt.chunk, receipt=receipt)
             ended = None if stopping is None else stopping.ask()
             if ended is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebmcore import rundir
 from ebmcore.backends import choose_noise
-from ebmcore.devices import resolve_devices
+from ebmcore.devices import automatic_executor, resolve_devices
 from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
@@ -26,8 +26,9 @@ from ebmcore.noise import check_seed
 from ebmcore.observers import Observers
 from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
+from ebmcore.portable import is_portable
 from ebmcore.probe import first_positions, needs, probe
-from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, HasTruncate, JobSpec, Stage
+from ebmcore.protocols import Executor, HasAlign, HasCheck, HasEnsembleSize, HasShape, HasTruncate, JobSpec, Stage
 from ebmcore.registry import Registry, default, ours
 from ebmcore.resuming import Earlier, check_same, find_earlier, settled
 from ebmcore.runtime import Runtime
@@ -438,10 +439,14 @@ def _plan(
     request: Request, job: JobSpec, devices: tuple[str, ...], registry: Registry, live: dict[str, Any]
 ) -> tuple[Plan, Executor, Mapping[str, Any], Records]:
     automatic = request.executor == "auto" if isinstance(request.executor, str) else False
+    asked = request.executor
+    if automatic:
+        asked = ours(registry, "executor", automatic_executor(devices, portable=is_portable(job))[0])
     with about("engine", "executor"):
-        asked = ours(registry, "executor", "threads") if automatic else request.executor
         table = as_table("executor", asked, "executor", live)
         executor, records = build_part("executor", table, live, registry, Path(job.base))
+        if isinstance(executor, HasCheck):
+            executor.check(job)
     workers = int(getattr(executor, "workers", None) or len(devices))
     size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
     steps = sum(stage.warmup + stage.steps for stage in job.stages)

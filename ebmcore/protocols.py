@@ -677,6 +677,14 @@ class Receipt:
     """What was written, with checksums."""
     frozen: int = 0
     """Chains that left the finite numbers and were held."""
+    spooled: tuple[str, ...] = ()
+    """Files with blocks that the host is to give to the writers that are not parallel, in order."""
+    parts: tuple[Receipt, ...] = ()
+    """Those of its pieces, in chain order, where the chunk did not fit in memory whole; then nothing else is set."""
+
+    def pieces(self) -> tuple[Receipt, ...]:
+        """Return the receipts that tell what was done: its parts, or itself."""
+        return self.parts or (self,)
 
     def to_json(self) -> dict[str, Any]:
         """Tensors become their dtype, shape and little-endian bytes in base64."""
@@ -689,6 +697,8 @@ class Receipt:
             },
             "blocks": [block.to_json() for block in self.blocks],
             "frozen": self.frozen,
+            **({"spooled": list(self.spooled)} if self.spooled else {}),
+            **({"parts": [part.to_json() for part in self.parts]} if self.parts else {}),
         }
 
     @classmethod
@@ -697,8 +707,16 @@ class Receipt:
             name: {key: _tensor_from_json(value) for key, value in acc.items()} for name, acc in data["reduced"].items()
         }
         blocks = tuple(WrittenBlock.from_json(block) for block in data["blocks"])
-        chunk, seconds = Chunk.from_json(data["chunk"]), float(data["seconds"])
-        return cls(chunk, str(data["device"]), seconds, reduced, blocks, int(data["frozen"]))
+        return cls(
+            Chunk.from_json(data["chunk"]),
+            str(data["device"]),
+            float(data["seconds"]),
+            reduced,
+            blocks,
+            int(data["frozen"]),
+            tuple(map(str, data.get("spooled", ()))),
+            tuple(cls.from_json(part) for part in data.get("parts", ())),
+        )
 
 
 class Executor(Protocol):
@@ -709,6 +727,15 @@ class Executor(Protocol):
 
         Closing the generator stops the workers and waits for them.
         """
+        ...
+
+
+@runtime_checkable
+class HasCheck(Protocol):
+    """An executor that cannot run every job, such as one in other processes: it says so before anything is written."""
+
+    def check(self, job: JobSpec, /) -> None:
+        """Refuse a job that it cannot run; raise `InputError`."""
         ...
 
 
