@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ebmcore.energy import BoundEnergy
-from ebmcore.errors import NonFiniteError, RunStopped
+from ebmcore.errors import RunStopped
 from ebmcore.halving import in_pieces
+from ebmcore.health import FREEZE, RAISE, Freezing, Health, Raising
 from ebmcore.initial import point_range
 from ebmcore.keeping import Keeper, Moment, State, UnfitError
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
 from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler, WrittenBlock
 from ebmcore.recorder import Recorder
 from ebmcore.runtime import Runtime, runtime_of
-from ebmcore.states import map_state
+from ebmcore.states import check_state
 
 CHECK_EVERY = 128
 """Steps between two looks for NaN and infinities: the positions' sum, 4 microseconds."""
@@ -61,18 +62,18 @@ def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
     keeper = Keeper(runtime.job, chunk)
     with torch.no_grad():
         try:
-            reduced, written = _stages(runtime, chunk, device, keeper)
+            reduced, written, frozen = _stages(runtime, chunk, device, keeper)
         except UnfitError:
             keeper.found = None
-            reduced, written = _stages(runtime, chunk, device, keeper)
+            reduced, written, frozen = _stages(runtime, chunk, device, keeper)
     spooled = runtime.spooled(chunk)
-    return Receipt(chunk, device, time.perf_counter() - started, reduced, tuple(written), spooled)
+    return Receipt(chunk, device, time.perf_counter() - started, reduced, tuple(written), frozen, spooled)
 
 
 def _stages(
     runtime: Runtime, chunk: Chunk, device: str, keeper: Keeper
-) -> tuple[dict[str, dict[str, Tensor]], list[WrittenBlock]]:
-    """Take a chunk through its stages, or through those that are left; return its accumulators and blocks."""
+) -> tuple[dict[str, dict[str, Tensor]], list[WrittenBlock], int]:
+    """Take a chunk through its stages, or those that are left; return accumulators, blocks, and how many are held."""
     job = runtime.job
     energy = runtime.energy(device).rows(chunk.lo, chunk.hi)
     begin = CounterNoise(
@@ -90,21 +91,30 @@ def _stages(
     position = _start(runtime, chunk, energy, begin) if kept is None else kept.to(energy.device, copy=True)
     reduced: dict[str, dict[str, Tensor]] = {}
     written = keeper.written(before=True)
-    t = 0
+    t, frozen = 0, None
     for index, (stage, sampler) in enumerate(zip(job.stages, runtime.parts.samplers, strict=True)):
         if index >= keeper.stage:
             if index:
                 begin.advance(t, -stage.warmup)
             recorder = Recorder(runtime, index, chunk) if stage.draws else None
             watch = _Watch(runtime, chunk, keeper, index, recorder, written, t + stage.warmup)
-            position = advance(
-                energy, sampler, position, begin, stage.warmup, stage.steps, recorder=recorder, watch=watch
+            position, frozen = advance(
+                energy,
+                sampler,
+                position,
+                begin,
+                stage.warmup,
+                stage.steps,
+                recorder=recorder,
+                watch=watch,
+                on_nonfinite=job.on_nonfinite,
+                frozen=frozen,
             )
             if recorder is not None:
                 written += recorder.written
                 reduced = recorder.reduced()
         t += stage.warmup + stage.steps
-    return reduced, written
+    return reduced, written, 0 if frozen is None else int(frozen.sum())
 
 
 def _start(runtime: Runtime, chunk: Chunk, energy: BoundEnergy, begin: CounterNoise) -> Tensor:
@@ -127,8 +137,10 @@ def advance(
     recorder: Recorder | None = None,
     on_step: OnStep | None = None,
     watch: _Watch | None = None,
-) -> Tensor:
-    """Take chains through one stage and return their last positions [n, *shape].
+    on_nonfinite: str = RAISE,
+    frozen: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Take chains through one stage; return their last positions [n, *shape], and which are held, [n] bool.
 
     Args:
         energy: The energy of these chains.
@@ -140,28 +152,48 @@ def advance(
         recorder: Keeps draws.
         on_step: Called after every step, warmup included.
         watch: Has the stage begin where an earlier worker left it, and looks after every step whether to leave it.
+        on_nonfinite: `"raise"` or `"freeze"`.
+        frozen: The chains that an earlier stage holds, [n] bool.
+
+    Raises:
+        NonFiniteError: A chain left the finite numbers, and is not to be held.
+        SamplerError: A position is of another shape or dtype than the one before.
     """
     begin.steps = steps
     t = begin.t
+    shape = position.shape
     kernel = _Kernel(energy, sampler, begin, t + warmup)
     state = kernel.init(position, begin)
     moment = None if watch is None else watch.take_up(state)
-    first, state, checked, since = moment or Moment(-warmup, state, map_state(Tensor.clone, state), -warmup)
-    for step in range(first, steps):
+    moment = moment or Moment(-warmup, state, state, -warmup, frozen)
+    state, health = moment.state, _health(on_nonfinite, moment, kernel)
+    for step in range(moment.step, steps):
         state, info = kernel.step(step, state)
-        full = recorder is not None and step >= 0 and recorder.add(step, state, info)
-        if full or (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1:
-            if not _finite(state[0]):
-                _blame(kernel, checked, since)
-            checked, since = map_state(Tensor.clone, state), step + 1
+        full = recorder is not None and step >= 0 and recorder.add(step, health.shown(state), info, health.frozen)
+        regular = (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1
+        if recorder is not None and health.frozen is not None and (full or regular):
+            recorder.mend(health.checked)
+        if (full or regular) and (state[0].shape != shape or state[0].dtype != energy.dtype):
+            check_state(state, position, who=f"{type(sampler).__name__}.step at step {step}")
+        if regular or (full and health.frozen is None):
+            state = health.look(state, step)
         if full and recorder is not None:
             recorder.flush()
         if on_step is not None:
             on_step(step, state, info)
         if watch is not None and watch.due(step, info):
-            watch.keep(Moment(step + 1, state, checked, since))
+            watch.keep(Moment(step + 1, state, health.checked, health.since, health.frozen))
     last: Tensor = state[0]
-    return last
+    return last, health.frozen
+
+
+def _health(policy: str, moment: Moment, kernel: _Kernel) -> Health:
+    def replay(step: int, state: State) -> State:
+        return kernel.step(step, state)[0]
+
+    if policy == FREEZE:
+        return Freezing(moment.checked, moment.since, replay, kernel.noise, moment.frozen)
+    return Raising(moment.checked, moment.since, replay, kernel.noise)
 
 
 class _Kernel:
@@ -187,28 +219,6 @@ class _Kernel:
             return self._energy
         self._minibatches.advance(self._zero + step, step)
         return self._energy.sharing(self._energy.model.minibatch(self._minibatches))
-
-
-def _finite(x: Tensor) -> bool:
-    # A finite sum is proof enough and cheap; a sum that overflows is not proof of the contrary.
-    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
-
-
-def _blame(kernel: _Kernel, state: State, step: int) -> NoReturn:
-    """Take the steps since the last look again: the same noise gives the same fault, now named by chain and step."""
-    first = step
-    while _finite(state[0]):
-        state, _ = kernel.step(step, state)
-        step += 1
-    bad = ~state[0].isfinite().reshape(len(state[0]), -1).all(1)
-    row = int(bad.nonzero()[0])
-    values = state[0][row].flatten()
-    when = "before its first step" if step == first else f"at step {kernel.noise.t}"
-    raise NonFiniteError(
-        f"chain {kernel.noise.chains[row]} must stay finite; got {values[~values.isfinite()][0].item()} {when} "
-        f"({int(bad.sum())} of the {len(bad)} chains of its chunk). "
-        "The step size is probably too large for this energy: halve it, or look for NaN in the energy there."
-    )
 
 
 class _Watch:

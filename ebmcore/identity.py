@@ -48,7 +48,7 @@ def identity(job: JobSpec, parts: Parts, chunk_size: int, *, chains: int) -> dic
     for number, stage in enumerate(job.stages):
         place = "run" if len(job.stages) == 1 else f"stage {number}"
         found |= {f"{place}.{key}": getattr(stage, key) for key in ("steps", "draws", "warmup")}
-    found |= {f"run.{key}": getattr(job, key) for key in ("temperature", "seed")}
+    found |= {f"run.{key}": getattr(job, key) for key in ("temperature", "seed", "on_nonfinite")}
     found |= {f"engine.{key}": getattr(job, key) for key in ("precision", "noise", "gradient")}
     found |= {"run.shape": list(job.shape), "engine.chunk_size": chunk_size}
     found |= _start(job, parts, chains)

@@ -37,6 +37,8 @@ class Moment(NamedTuple):
     """The last state that was looked through for NaN and infinities."""
     since: int
     """The step that follows `checked`."""
+    frozen: Tensor | None
+    """The chains that are held, [n] bool; None where none ever is."""
 
 
 class UnfitError(Exception):
@@ -89,6 +91,8 @@ class Keeper:
             return
         tensors = {f"state/{name}": leaf for name, leaf in fields_of(moment.state)}
         tensors |= {f"checked/{name}": leaf for name, leaf in fields_of(moment.checked)}
+        if moment.frozen is not None:
+            tensors["frozen"] = moment.frozen
         place = {"stage": stage, "step": moment.step, "since": moment.since}
         blocks = tuple(before)
         if recorder is not None:
@@ -116,12 +120,14 @@ class Keeper:
         place, tensors = self.found.place, self.found.tensors
         rows = self._chunk.hi - self._chunk.lo
         names = {f"{part}/{name}" for part in ("state", "checked") for name, _ in fields_of(template)}
-        held = {name for name in tensors if name.startswith(("state/", "checked/"))}
-        if names != held or any(len(tensors[name]) != rows for name in names):
+        found = {name for name in tensors if name.startswith(("state/", "checked/"))}
+        if names != found or any(len(tensors[name]) != rows for name in names):
             raise UnfitError
         state, checked = (_state(template, tensors, f"{part}/") for part in ("state", "checked"))
         try:
-            moment = Moment(int(place["step"]), state, checked, int(place["since"]))
+            frozen = tensors.get("frozen")
+            held = None if frozen is None else frozen.to(state[0].device)
+            moment = Moment(int(place["step"]), state, checked, int(place["since"]), held)
             if recorder is not None:
                 recorder.take_up(place, tensors, self.written(before=False))
         except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:

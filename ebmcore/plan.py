@@ -83,7 +83,8 @@ def make_plan(
         grain: Chains that chunk bounds are multiples of.
         workers: Chunks in flight at once.
         devices: One label a worker.
-        chunk_size: Chains a chunk, rounded up to the grain; None for chains / workers, capped by a byte budget.
+        chunk_size: Chains a chunk, rounded up to the grain; None for chains / workers, in equal parts that fit a byte
+            budget.
         position_bytes: Bytes of one position.
 
     Raises:
@@ -92,7 +93,9 @@ def make_plan(
     if chunk_size is None:
         budget = CPU_BYTES if all(device.startswith("cpu") for device in devices) else DEVICE_BYTES
         share = max(-(-chains // workers), LEAST_BYTES // max(1, position_bytes))
-        chunk_size = max(1, min(share, budget // max(1, position_bytes)))
+        # In equal parts: with whole budgets and a rest, workers would wait for the one that has a chunk more.
+        turns = -(-share // max(1, budget // max(1, position_bytes)))
+        chunk_size = -(-share // turns)
     elif chunk_size < 1:
         raise InputError(f"`chunk_size` must be >= 1 or 'auto'; got {chunk_size}. Leave it at 'auto'.")
     size = grain * -(-chunk_size // grain)

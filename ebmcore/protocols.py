@@ -42,7 +42,7 @@ and one line in its distribution's pyproject.toml:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -385,6 +385,11 @@ class Layout:
             "attrs": dict(self.attrs),
         }
 
+    def first(self, chains: int) -> Layout:
+        """Return the layout of the first `chains` chains alone."""
+        arrays = {name: spec._replace(shape=(chains, *spec.shape[1:])) for name, spec in self.arrays.items()}
+        return replace(self, chains=chains, arrays=arrays)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Layout:
         arrays = {
@@ -445,6 +450,18 @@ class HasRead(Protocol):
 
     def read(self, path: Path, layout: Layout, name: str, chains: slice, /) -> np.ndarray[Any, Any]:
         """Return rows `chains` (step 1) of array `name`; it may be a read-only view of the file."""
+        ...
+
+
+@runtime_checkable
+class HasTruncate(Protocol):
+    """A writer that a run may end early with: see `ebmcore_should_stop` of `ebmcore.observers`."""
+
+    def truncate(self, path: Path, layout: Layout, chains: int, /) -> None:
+        """Drop all chains but the first `chains`, durably; once, in the host, after the last block.
+
+        What is left is what a run of `layout.first(chains)` had written. `finish` follows, with that layout.
+        """
         ...
 
 
@@ -569,6 +586,8 @@ class JobSpec:
     init: Mapping[str, Any]
     temperature: float
     seed: int
+    on_nonfinite: str
+    """What becomes of a chain that leaves the finite numbers: `"raise"` or `"freeze"`."""
     precision: str
     noise: str
     """Name of the noise backend."""
@@ -595,6 +614,7 @@ class JobSpec:
             "init": dict(self.init),
             "temperature": self.temperature,
             "seed": self.seed,
+            "on_nonfinite": self.on_nonfinite,
             "precision": self.precision,
             "noise": self.noise,
             "gradient": self.gradient,
@@ -605,6 +625,11 @@ class JobSpec:
             "grain": self.grain,
             "layouts": [None if layout is None else layout.to_json() for layout in self.layouts],
         }
+
+    def first(self, chains: int) -> JobSpec:
+        """Return the job of the first `chains` chains alone: what is left of a run that an observer ended early."""
+        layouts = tuple(None if layout is None else layout.first(chains) for layout in self.layouts)
+        return replace(self, chains=chains, layouts=layouts)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> JobSpec:
@@ -650,6 +675,8 @@ class Receipt:
     """For each reducer its accumulators, those of the chunk's groups stacked on axis 0 in chain order."""
     blocks: tuple[WrittenBlock, ...] = ()
     """What was written, with checksums."""
+    frozen: int = 0
+    """Chains that left the finite numbers and were held."""
     spooled: tuple[str, ...] = ()
     """Files with blocks that the host is to give to the writers that are not parallel, in order."""
     parts: tuple[Receipt, ...] = ()
@@ -669,6 +696,7 @@ class Receipt:
                 name: {key: _tensor_to_json(value) for key, value in acc.items()} for name, acc in self.reduced.items()
             },
             "blocks": [block.to_json() for block in self.blocks],
+            "frozen": self.frozen,
             **({"spooled": list(self.spooled)} if self.spooled else {}),
             **({"parts": [part.to_json() for part in self.parts]} if self.parts else {}),
         }
@@ -685,6 +713,7 @@ class Receipt:
             float(data["seconds"]),
             reduced,
             blocks,
+            int(data["frozen"]),
             tuple(map(str, data.get("spooled", ()))),
             tuple(cls.from_json(part) for part in data.get("parts", ())),
         )

@@ -8,7 +8,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from ebmcore.errors import SamplerError
 from ebmcore.folding import Folder, folds
+from ebmcore.health import FROZEN, finite_rows, is_finite
 from ebmcore.plan import block_draws, group_draws
 from ebmcore.protocols import Block, Chunk, Layout, Sampler, Stage, WrittenBlock
 from ebmcore.reducing import Groups
@@ -37,6 +39,7 @@ class Recorder:
         self._size = block_draws(chunk.hi - chunk.lo, size, layout.draws, self._group)
         self._first = 0
         self._filled = 0
+        self._mended = 0
         self._buffers: dict[str, Tensor] = {}
         self._folded: tuple[int, dict[str, Tensor]] = (0, {})
         self.written: list[WrittenBlock] = []
@@ -46,8 +49,17 @@ class Recorder:
             for name, reducer in (runtime.parts.reducers if last else {}).items()
         }
 
-    def add(self, step: int, state: tuple[Any, ...], info: tuple[Any, ...] | None) -> bool:
-        """Take in one step after warmup; return whether a block is now full and waits for `flush`."""
+    def add(
+        self, step: int, state: tuple[Any, ...], info: tuple[Any, ...] | None, frozen: Tensor | None = None
+    ) -> bool:
+        """Take in one step after warmup; return whether a block is now full and waits for `flush`.
+
+        Args:
+            step: The step of the stage.
+            state: The state after it.
+            info: Its statistics.
+            frozen: The chains that are held, [n] bool, where any may be.
+        """
         if info is not None:
             if self._folder is None:
                 self._folder = Folder(folds(self._sampler, info))
@@ -63,8 +75,26 @@ class Recorder:
         for name in self._layout.arrays:
             if name.startswith("state."):
                 self._keep(name, getattr(state, name.removeprefix("state.")), self._filled)
+        if frozen is not None:
+            self._keep(FROZEN, frozen, self._filled)
         self._filled += 1
         return self._filled == self._size or self._first + self._filled == self._layout.draws
+
+    def mend(self, good: tuple[Any, ...]) -> None:
+        """Put the chains that are not finite in a draw since the last call where `good` has them, and mark them."""
+        draws = self._buffers.get("draws")
+        first, self._mended = self._mended, self._filled
+        if draws is None or not draws.is_floating_point():
+            return
+        for draw in range(first, self._filled):
+            if is_finite(draws[:, draw]):
+                continue
+            rows = ~finite_rows(draws[:, draw])
+            draws[rows, draw] = good[0].cpu()[rows]
+            self._buffers[FROZEN][rows, draw] = True
+            for name, buffer in self._buffers.items():
+                if name.startswith("state."):
+                    buffer[rows, draw] = getattr(good, name.removeprefix("state.")).cpu()[rows]
 
     def flush(self) -> None:
         """Give the block to reducers and writers; durable on return."""
@@ -76,7 +106,7 @@ class Recorder:
         if self._runtime.job.path is not None:
             digests = {name: sha256(array.numpy()) for name, array in arrays.items()}
             self.written.append(WrittenBlock(self._index, block.first, block.last, digests))
-        self._first, self._filled = block.last, 0
+        self._first, self._filled, self._mended = block.last, 0, 0
 
     def reduced(self) -> dict[str, dict[str, Tensor]]:
         """Return each reducer's accumulators, those of the chunk's groups stacked on axis 0 in chain order."""
@@ -118,7 +148,13 @@ class Recorder:
             spec = self._layout.arrays[name]
             shape = (self._chunk.hi - self._chunk.lo, self._size, *spec.shape[2:])
             self._buffers[name] = torch.empty(shape, dtype=getattr(torch, spec.dtype))
-        self._buffers[name][:, at] = rows
+        room = self._buffers[name][:, at]
+        if rows.shape != room.shape:
+            raise SamplerError(
+                f"{type(self._sampler).__name__}.step must keep the shape of `{name}` at every step, "
+                f"{list(room.shape)}; got {list(rows.shape)}. Give one row a chain."
+            )
+        room.copy_(rows)
 
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -139,7 +139,7 @@ def intact(job: JobSpec, parts: Parts, pieces: Sequence[P], path: Path) -> list[
     damaged = [str(fault) for _, found in faults for fault in found]
     if damaged:
         warnings.warn(
-            f"'{path}' is damaged, and its damaged chunks run again: {_listed(damaged)}.", EbmcoreWarning, stacklevel=3
+            f"'{path}' is damaged, and its damaged chunks run again: {_listed(damaged)}", EbmcoreWarning, stacklevel=3
         )
     return [piece for piece, found in faults if not found]
 

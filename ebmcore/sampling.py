@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ebmcore.blame import blamed
 from ebmcore.executing import execute
 from ebmcore.prepare import Request, prepare
 from ebmcore.result import Result
@@ -32,6 +33,7 @@ def sample(
     precision: str = "float32",
     noise: str = "auto",
     gradient: str = "auto",
+    on_nonfinite: str = "raise",
     condition: Mapping[str, Tensor | str | Path] | None = None,
     shared: Mapping[str, Tensor | str | Path] | None = None,
     writers: Any = (),
@@ -73,6 +75,8 @@ def sample(
         noise: Name of the noise backend.
         gradient: `"auto"`: the energy's closed form, else an installed backend that takes the energy, else autograd;
             or `"closed_form"`, `"autograd"`, the name of a backend.
+        on_nonfinite: `"raise"` ends the run at a chain that leaves the finite numbers, and names it; `"freeze"` holds
+            it at the last state that was looked through (every 128 steps), marks it in `stats["frozen"]`, and goes on.
         condition: Keyword arguments of the energy with one row a chain: tensors, or .npy or .safetensors files.
         shared: Keyword arguments of the energy that are the same for all chains.
         writers: Names or tables; by default `npy` with `out`, else draws stay in memory.
@@ -115,6 +119,7 @@ def sample(
         precision=precision,
         noise=noise,
         gradient=gradient,
+        on_nonfinite=on_nonfinite,
         condition=condition,
         shared=shared,
         writers=writers,
@@ -137,4 +142,6 @@ def run(request: Request, *, progress: bool | None = None, again: StopHandler | 
         progress: As in `sample`.
         again: What a second Ctrl-C does; by default what it does without a run.
     """
-    return execute(prepare(request), progress=progress, again=again)
+    prepared = prepare(request)
+    with blamed(prepared.records):
+        return execute(prepared, progress=progress, again=again)

@@ -21,7 +21,7 @@ from ebmcore.folding import Folder, folds
 from ebmcore.noise import INIT, CounterNoise, check_seed
 from ebmcore.parts import as_table, build_part
 from ebmcore.plan import grain_of, make_plan
-from ebmcore.prepare import check_temperature, whole
+from ebmcore.prepare import check_policy, check_temperature, whole
 from ebmcore.probe import check_first_step, needs
 from ebmcore.protocols import Chunk, HasEnsembleSize, NoiseBackend, Sampler
 from ebmcore.registry import default
@@ -46,6 +46,8 @@ class Session:
         noise: Name of the noise backend.
         gradient: As in `ebm.sample`. A backend is compared with autograd again when weights have changed, and is used
             where the energy itself is called: not for a copy of it in another precision or on another device.
+        on_nonfinite: As in `ebm.sample`; a chain that is held comes back where it was last looked through, at
+            the latest where it began, and is marked in `stats["frozen"]`.
         shared: Keyword arguments of the energy that are the same for all chains.
         base: Folder that references such as `"./file.py:Name"` are relative to.
 
@@ -70,6 +72,7 @@ class Session:
         temperature: float = 1.0,
         noise: str = "auto",
         gradient: str = "auto",
+        on_nonfinite: str = "raise",
         shared: Mapping[str, Tensor] | None = None,
         base: str | Path = ".",
     ) -> None:
@@ -80,7 +83,7 @@ class Session:
         self._model = build_part("model", as_table("model", energy, "energy", live), live, registry, folder)[0]
         table = as_table("sampler", sampler, "sampler", live)
         self._sampler: Sampler[Any] = build_part("sampler", table, live, registry, folder)[0]
-        self._noise, self._gradient = noise, gradient
+        self._noise, self._gradient, self._on_nonfinite = noise, gradient, check_policy(on_nonfinite)
         self._gradients: WatchedGradient | None = None
         self._bound: dict[str, BoundEnergy] = {}
         self._backend: NoiseBackend | None = None
@@ -189,8 +192,11 @@ class Session:
         with torch.no_grad():
             position = x[chunk.lo : chunk.hi].detach().to(energy.device, copy=True).contiguous()
             rows = energy.rows(chunk.lo, chunk.hi)
-            last = advance(rows, self._sampler, position, noise, 0, steps, on_step=fold)
-        return last, {} if folder is None else folder.take()
+            last, frozen = advance(
+                rows, self._sampler, position, noise, 0, steps, on_step=fold, on_nonfinite=self._on_nonfinite
+            )
+        stats = {} if folder is None else folder.take()
+        return last, stats if frozen is None else {**stats, "frozen": frozen}
 
     def _energy(self, x: Tensor, label: str, condition: Mapping[str, Tensor]) -> BoundEnergy:
         device = torch_device(label)

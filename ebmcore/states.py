@@ -23,6 +23,17 @@ def select_rows(state: S, index: Tensor) -> S:
     return map_state(lambda rows: rows.index_select(0, index), state)
 
 
+def merged(mask: Tensor, a: S, b: S) -> S:
+    """Return a state with the rows of `a` where `mask` [n] is true, and those of `b` elsewhere."""
+    leaves = dict(fields_of(b))
+    others = dict(fields_of(a))
+    return rebuilt(b, lambda name: torch.where(_rows(mask, leaves[name]), others[name], leaves[name]))
+
+
+def _rows(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.view(-1, *(1,) * (like.ndim - 1))
+
+
 def fields_of(state: tuple[Any, ...], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted name, leaf) for every leaf of a state."""
     for name, value in zip(state._fields, state, strict=True):  # type: ignore[attr-defined]

@@ -238,7 +238,7 @@ def test_a_measurement_leaves_the_run_as_it_was(monkeypatch):
     looked_at = prepared(**settings)
     for index in range(2):
         cost = measure.measure(looked_at, index)
-        assert cost.step + cost.chain > 0
+        assert cost.step + cost.chain >= 0
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     one = sampling.execute(looked_at, progress=False)

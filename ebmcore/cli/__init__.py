@@ -29,7 +29,7 @@ Write a plugin:    python -m pydoc ebmcore.protocols"""
 NO_PLUGIN = "EBMCORE_NO_PLUGIN"
 """What blocks plugins, in this process and in those that it starts; --no-plugin adds to it."""
 
-_COMMANDS = {name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show")}
+_COMMANDS = {name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show", "verify")}
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -21,6 +21,9 @@ def what_ran(manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterato
     if summary.get("resumed_at"):
         yield labelled("resumed", f"{summary['resumed_at']:,} of the chains were there before, without their time")
     yield from stages(manifest["job"])
+    if "ended" in summary:
+        ended = summary["ended"]
+        yield labelled("ended early", f"of {ended['chains_asked']:,} chains: {ended['reason']}")
 
 
 def title(job: Mapping[str, Any]) -> str:
@@ -48,6 +51,12 @@ def moments(summary: Mapping[str, Any]) -> Iterator[str]:
         mean = math.fsum(means) / len(means)
         variance = math.fsum(sd**2 + (each - mean) ** 2 for each, sd in zip(means, sds, strict=True)) / len(means)
         yield f"  all {len(means):,} coordinates   mean {mean: .6g}   sd {math.sqrt(variance):.6g}"
+
+
+def health(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Say how many chains were held, if any were."""
+    if count := summary["frozen"]:
+        yield labelled("frozen", f"{count:,} of {summary['chains']:,} chains left the finite numbers and were held")
 
 
 def files(summary: Mapping[str, Any]) -> Iterator[str]:

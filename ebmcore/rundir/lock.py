@@ -7,7 +7,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ebmcore.errors import EbmcoreWarning, InputError
@@ -40,8 +40,9 @@ def locked(folder: Path, *, name: Path | None = None) -> Iterator[None]:
         ) from error
     try:
         _take(descriptor, name or folder)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
+        with suppress(OSError):  # a full disk: the file's content is for messages alone
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         os.close(descriptor)
