@@ -46,12 +46,13 @@ PARTS = """
     class Quadratic:
         shape = (2,)
 
-        def __init__(self, what: str = "", where: str = "", after: int = 0) -> None:
-            self.what, self.where, self.after, self.calls = what, where, after, 0
+        def __init__(self, what: str = "", where: str = "", after: int = 0, rows: int = 0) -> None:
+            self.what, self.where, self.after, self.rows, self.calls = what, where, after, rows, 0
 
         def __call__(self, x):
             self.calls += 1
-            if IN_WORKER and self.calls > self.after and not (self.where and Path(self.where).exists()):
+            due = self.calls > self.after and self.rows in (0, len(x))
+            if IN_WORKER and due and not (self.where and Path(self.where).exists()):
                 if self.where:
                     Path(self.where).touch()
                 if self.what == "kill":
@@ -206,9 +207,9 @@ def test_a_worker_that_is_killed_is_replaced_and_the_bytes_are_the_same(parts, t
 @pytest.mark.long
 @pytest.mark.parametrize(("what", "death"), [("kill", "SIGKILL"), ("exit", "exit code 7")])
 def test_a_chunk_that_kills_three_workers_stops_the_run_by_name(parts, what, death, tmp_path):
-    energy = ebm.use(f"{parts}:Quadratic", what=what, after=30)
-    with pytest.raises(ebm.RunError, match=rf"chains \[128, 256\).*3 workers.*{death}.*resume") as caught:
-        draw(energy, ebm.use("processes", workers=1), out=tmp_path / "run")
+    energy = ebm.use(f"{parts}:Quadratic", what=what, rows=64)
+    with pytest.raises(ebm.RunError, match=rf"chains \[128, 192\).*3 workers.*{death}.*resume") as caught:
+        draw(energy, ebm.use("processes", workers=1), chains=192, out=tmp_path / "run")
     assert not isinstance(caught.value, ebm.InputError)
     assert len((tmp_path / "run/commits.jsonl").read_text().splitlines()) == 1
     assert not children()
