@@ -439,10 +439,9 @@ def _plan(
     request: Request, job: JobSpec, devices: tuple[str, ...], registry: Registry, live: dict[str, Any]
 ) -> tuple[Plan, Executor, Mapping[str, Any], Records]:
     automatic = request.executor == "auto" if isinstance(request.executor, str) else False
-    asked = request.executor
-    if automatic:
-        asked = ours(registry, "executor", automatic_executor(devices, portable=is_portable(job))[0])
     with about("engine", "executor"):
+        chosen = automatic_executor(devices, portable=is_portable(job))[0]
+        asked = ours(registry, "executor", chosen) if automatic else request.executor
         table = as_table("executor", asked, "executor", live)
         executor, records = build_part("executor", table, live, registry, Path(job.base))
         if isinstance(executor, HasCheck):

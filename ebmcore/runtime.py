@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ebmcore import spooling
 from ebmcore.devices import torch_device
 from ebmcore.energy import BoundEnergy, Precision, place
-from ebmcore.errors import EbmcoreError, RunError
+from ebmcore.errors import RunError
 from ebmcore.gradients import Fast, with_source
 from ebmcore.parts import Parts, build_parts
 from ebmcore.protocols import Block, Chunk, JobSpec, Receipt, Sink, Writer
@@ -138,20 +138,13 @@ class Runtime:
 
 @contextmanager
 def _taken(name: str) -> Iterator[None]:
-    """Say of what a writer raises, other than on purpose, that the run ends because of it."""
+    """Say of a disk that is full or broken that the run ends because of it, whatever the writer."""
     try:
         yield
-    except (EbmcoreError, MemoryError):
-        raise
     except OSError as error:
         raise RunError(
             f"writer '{name}' must take every block of draws; got: {error.strerror or error}. "
             "Make room on that disk or mend it, and resume the run: what was committed stays."
-        ) from error
-    except Exception as error:
-        raise RunError(
-            f"writer '{name}' must take every block of draws; got {type(error).__name__}: {error}. "
-            "Mend the writer or use another, and resume the run: what was committed stays."
         ) from error
 
 

@@ -128,10 +128,12 @@ def test_a_run_directory_holds_the_pieces_and_is_resumed_from_them(whole, tmp_pa
 def test_a_worker_process_halves_too(whole, tmp_path):
     (tmp_path / "small.py").write_text(
         "import sys, torch\n"
-        "def small(x):\n"
+        "def energy(x):\n"
         "    if 'ebmcore.executors.worker' in sys.modules and len(x) > 300:\n"
         "        raise torch.OutOfMemoryError('CUDA out of memory')\n"
         "    return ((x**2 - 1) ** 2).sum(-1)\n"
+        "def small():\n"
+        "    return energy\n"
     )
     processes = ebm.use("processes", workers=2)
     result = draw("./small.py:small", base=tmp_path, shape=2, executor=processes, chunk_size=640)

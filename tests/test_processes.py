@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 
 import ebmcore as ebm
 from ebmcore import devices, registry
+from ebmcore.executors.faults import fault_from_json, fault_to_json
 from ebmcore.executors.processes import Processes
 from ebmcore.prepare import Request, prepare
 from ebmcore.protocols import Chunk, Receipt
@@ -44,12 +46,13 @@ PARTS = """
     class Quadratic:
         shape = (2,)
 
-        def __init__(self, what: str = "", where: str = "", after: int = 0) -> None:
-            self.what, self.where, self.after, self.calls = what, where, after, 0
+        def __init__(self, what: str = "", where: str = "", after: int = 0, rows: int = 0) -> None:
+            self.what, self.where, self.after, self.rows, self.calls = what, where, after, rows, 0
 
         def __call__(self, x):
             self.calls += 1
-            if IN_WORKER and self.calls > self.after and not (self.where and Path(self.where).exists()):
+            due = self.calls > self.after and self.rows in (0, len(x))
+            if IN_WORKER and due and not (self.where and Path(self.where).exists()):
                 if self.where:
                     Path(self.where).touch()
                 if self.what == "kill":
@@ -204,9 +207,9 @@ def test_a_worker_that_is_killed_is_replaced_and_the_bytes_are_the_same(parts, t
 @pytest.mark.long
 @pytest.mark.parametrize(("what", "death"), [("kill", "SIGKILL"), ("exit", "exit code 7")])
 def test_a_chunk_that_kills_three_workers_stops_the_run_by_name(parts, what, death, tmp_path):
-    energy = ebm.use(f"{parts}:Quadratic", what=what, after=30)
-    with pytest.raises(ebm.RunError, match=rf"chains \[128, 256\).*3 workers.*{death}.*resume") as caught:
-        draw(energy, ebm.use("processes", workers=1), out=tmp_path / "run")
+    energy = ebm.use(f"{parts}:Quadratic", what=what, rows=64)
+    with pytest.raises(ebm.RunError, match=rf"chains \[128, 192\).*3 workers.*{death}.*resume") as caught:
+        draw(energy, ebm.use("processes", workers=1), chains=192, out=tmp_path / "run")
     assert not isinstance(caught.value, ebm.InputError)
     assert len((tmp_path / "run/commits.jsonl").read_text().splitlines()) == 1
     assert not children()
@@ -216,9 +219,9 @@ def test_an_error_of_a_worker_comes_back_as_what_it_was(parts):
     with pytest.raises(ebm.NonFiniteError, match=r"chain \d+ must stay finite.*at step \d+") as caught:
         draw(ebm.use("double_well"), TWO, sampler=ebm.use("ula", step_size=5.0), chains=128)
     assert "ebmcore/engine.py" in str(caught.value.__cause__)
-    with pytest.raises(ZeroDivisionError, match="by the energy") as foreign:
+    with pytest.raises(ebm.RunError, match=r"Quadratic' failed in the run: .*by the energy \(parts.py, line") as caught:
         draw(ebm.use(f"{parts}:Quadratic", what="raise"), ebm.use("processes", workers=1), chains=64)
-    assert "parts.py" in str(foreign.value.__cause__)
+    assert "ZeroDivisionError" in str(caught.value.__cause__)
     assert not children()
 
 
@@ -239,7 +242,7 @@ def conditioned():
 REFUSED = {
     "the energy must be importable.*'module:Name'": (lambda x: x.square().sum(-1), {}),
     "`init` must be importable.*a tensor.*path": ("double_well", {"init": torch.zeros(CHAINS, 2)}),
-    "condition 'shift' must be importable": ("__conditioned__", {"condition": {"shift": torch.zeros(CHAINS)}}),
+    "condition 'shift' must be importable": ("./parts.py:conditioned", {"condition": {"shift": torch.zeros(CHAINS)}}),
     "the energy must be importable.*'__main__:conditioned'": ("__main__:conditioned", {"shared": {"shift": "s.npy"}}),
     "the energy must be importable.*'conditioned', registered": ("conditioned", {"shared": {"shift": "s.npy"}}),
     "the sampler must be importable.*ULA": (
@@ -336,8 +339,29 @@ def test_a_script_needs_no_guard_and_blocked_plugins_stay_blocked(tmp_path):
     assert digests[0].endswith("reference")
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (ebm.NonFiniteError("chain 3"), ebm.NonFiniteError, "^chain 3$"),
+        (ebm.SettingsError("`step_size` must"), ebm.SettingsError, "^`step_size` must$"),
+        (KeyError("lost"), KeyError, "lost"),
+        (UnicodeDecodeError("ascii", b"x", 0, 1, "odd"), ebm.RunError, "UnicodeDecodeError: .*odd"),
+        (KeyboardInterrupt(), ebm.RunError, "KeyboardInterrupt"),
+        (type("Odd", (Exception,), {})("own"), ebm.RunError, "Odd: own.*resume"),
+        (type("OwnInput", (ebm.InputError,), {})("own"), ebm.InputError, "^own$"),
+    ],
+)
+def test_errors_survive_a_trip_through_json(error, kind, said):
+    if isinstance(error, ebm.InputError):
+        error.key = ("stage", 0, "sampler")
+    again = fault_from_json(json.loads(json.dumps(fault_to_json(error))))
+    assert type(again) is kind
+    assert re.search(said, str(again))
+    assert getattr(again, "key", ()) == getattr(error, "key", ())
+
+
 def test_receipts_survive_a_trip_through_json():
-    part = Receipt(Chunk(0, 64, 0, 5), "cpu", 1.0, {"moments": {"mean": torch.ones(1, 2)}}, spooled=("0-0-64-0-5",))
+    part = Receipt(Chunk(0, 64, 0, 5), "cpu", 1.0, {"moments": {"mean": torch.ones(1, 2)}}, (), 1, ("0-0",))
     whole = Receipt(Chunk(0, 128, 0, 5), "cpu", 2.0, parts=(part, part))
     again = Receipt.from_json(json.loads(json.dumps(whole.to_json())))
     assert again.chunk == whole.chunk
