@@ -85,6 +85,21 @@ def test_it_is_the_run_of_so_many_chains_to_the_byte(way, tmp_path):
         assert repr(result).startswith("Result: 320 chains x 6 steps")
 
 
+def test_processes_of_their_own_end_it_at_the_same_chains(tmp_path):
+    settings = {
+        "chains": 5000,
+        "steps": 5,
+        "seed": 3,
+        "observers": [ebm.use("early_stop", bound=0.03)],
+        "chunk_size": 64,
+    }
+    for name, way in (("one", {"devices": ["cpu"]}), ("two", {"devices": ["cpu:0", "cpu:1"], "executor": "processes"})):
+        model = ebm.use("gaussian", variance=[1.0, 0.25])
+        result = ebm.sample(model, ebm.use("ula", step_size=0.02), out=tmp_path / name, **settings, **way)
+        assert 1000 <= result.summary()["chains"] < 5000
+    assert digests(tmp_path / "one" / "data") == digests(tmp_path / "two" / "data")
+
+
 def test_in_memory_too_and_another_run_may_begin_where_it_ended(tmp_path):
     whole, stopped = run(320), run(1000, observers=[StopAt(300)])
     assert torch.equal(stopped.draws, whole.draws)
