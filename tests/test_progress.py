@@ -32,7 +32,7 @@ def run_info(chains=1000, steps=100, chunks=1):
 @pytest.fixture
 def log():
     stream, clock = io.StringIO(), Clock()
-    observers = Observers([Progress(stream, clock)])
+    observers = Observers([Progress(stream, clock)], clock)
     return observers, clock, lambda: stream.getvalue().splitlines()
 
 
@@ -103,7 +103,7 @@ def test_a_log_is_short(log, seconds, most):
 
 def test_a_terminal_gets_one_bar_and_a_last_state():
     stream, clock = Terminal(), Clock()
-    observers = Observers([Progress(stream, clock)])
+    observers = Observers([Progress(stream, clock)], clock)
     run, chunk = run_info(chains=1000, steps=100), Chunk(0, 1000, 0, 100)
     observers.ebmcore_run_started(run=run)
     clock.now += 2
