@@ -19,6 +19,7 @@ from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
 from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler, WrittenBlock
 from ebmcore.recorder import Recorder
 from ebmcore.runtime import Runtime, runtime_of
+from ebmcore.states import check_state
 
 CHECK_EVERY = 128
 """Steps between two looks for NaN and infinities: the positions' sum, 4 microseconds."""
@@ -156,9 +157,11 @@ def advance(
 
     Raises:
         NonFiniteError: A chain left the finite numbers, and is not to be held.
+        SamplerError: A position is of another shape or dtype than the one before.
     """
     begin.steps = steps
     t = begin.t
+    shape = position.shape
     kernel = _Kernel(energy, sampler, begin, t + warmup)
     state = kernel.init(position, begin)
     moment = None if watch is None else watch.take_up(state)
@@ -170,6 +173,8 @@ def advance(
         regular = (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1
         if recorder is not None and health.frozen is not None and (full or regular):
             recorder.mend(health.checked)
+        if (full or regular) and (state[0].shape != shape or state[0].dtype != energy.dtype):
+            check_state(state, position, who=f"{type(sampler).__name__}.step at step {step}")
         if regular or (full and health.frozen is None):
             state = health.look(state, step)
         if full and recorder is not None:

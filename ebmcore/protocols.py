@@ -42,7 +42,7 @@ and one line in its distribution's pyproject.toml:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -385,6 +385,11 @@ class Layout:
             "attrs": dict(self.attrs),
         }
 
+    def first(self, chains: int) -> Layout:
+        """Return the layout of the first `chains` chains alone."""
+        arrays = {name: spec._replace(shape=(chains, *spec.shape[1:])) for name, spec in self.arrays.items()}
+        return replace(self, chains=chains, arrays=arrays)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Layout:
         arrays = {
@@ -445,6 +450,18 @@ class HasRead(Protocol):
 
     def read(self, path: Path, layout: Layout, name: str, chains: slice, /) -> np.ndarray[Any, Any]:
         """Return rows `chains` (step 1) of array `name`; it may be a read-only view of the file."""
+        ...
+
+
+@runtime_checkable
+class HasTruncate(Protocol):
+    """A writer that a run may end early with: see `ebmcore_should_stop` of `ebmcore.observers`."""
+
+    def truncate(self, path: Path, layout: Layout, chains: int, /) -> None:
+        """Drop all chains but the first `chains`, durably; once, in the host, after the last block.
+
+        What is left is what a run of `layout.first(chains)` had written. `finish` follows, with that layout.
+        """
         ...
 
 
@@ -608,6 +625,11 @@ class JobSpec:
             "grain": self.grain,
             "layouts": [None if layout is None else layout.to_json() for layout in self.layouts],
         }
+
+    def first(self, chains: int) -> JobSpec:
+        """Return the job of the first `chains` chains alone: what is left of a run that an observer ended early."""
+        layouts = tuple(None if layout is None else layout.first(chains) for layout in self.layouts)
+        return replace(self, chains=chains, layouts=layouts)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> JobSpec:

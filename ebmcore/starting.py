@@ -151,7 +151,7 @@ def _manifest(prepared: Prepared) -> dict[str, Any]:
         "executor": dict(prepared.executor_table),
         "gradient": prepared.job.gradient,
         "gradient_seconds": round(prepared.gradient_seconds, 3),
-        "plugins": list(prepared.runtime.parts.records),
+        "plugins": list(prepared.records),
         "job": prepared.job.to_json(),
         "identity": dict(prepared.identity),
         "origin": prepared.origin,

@@ -249,3 +249,14 @@ def test_plan_measures_a_compiled_gradient_where_the_run_is_long(backend, tmp_pa
     )
     assert main(["plan", str(tmp_path / "job.toml")]) == 0
     assert ('advice       gradient = "mine" would take about' in capsys.readouterr().out) == advised
+
+
+def test_a_long_run_by_autograd_names_the_plan(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.import_module("ebmcore.cli.run"), "LONG", 0.0)
+    (tmp_path / "slow.py").write_text(SLOW)
+    file = tmp_path / "job.toml"
+    file.write_text(
+        '[model]\nuse = "./slow.py:Slow"\n[sampler]\nuse = "ula"\nstep_size = 0.01\n[run]\nchains = 64\nsteps = 2\n'
+    )
+    assert main(["run", str(file)]) == 0
+    assert f"gradients were autograd's: ebmcore plan {file} measures a compiled one" in capsys.readouterr().out

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ebmcore.config import RunConfig
 
 
+LONG = 120.0
+"""Seconds of a run from which it is worth a try whether compiling the gradient pays."""
+
+
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument FILE and the options --set and --out."""
     file = click.argument("file", type=click.Path(path_type=Path))

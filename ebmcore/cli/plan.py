@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebmcore.cli import common_options
-from ebmcore.cli.jobs import job_options, read_job, run_command
+from ebmcore.cli.jobs import LONG, job_options, read_job, run_command
 from ebmcore.cli.report import amount, built, labelled, stages, title
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 COMPILED = "inductor"
 """The gradient backend that is only used when it is named."""
-
-LONG = 120.0
-"""Seconds of a run from which it is tried whether compiling the gradient pays."""
 
 
 @click.command()

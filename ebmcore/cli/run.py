@@ -10,8 +10,8 @@ from types import FrameType
 import click
 
 from ebmcore.cli import common_options
-from ebmcore.cli.jobs import job_options, origin_of, read_job, run_command
-from ebmcore.cli.report import files, health, moments, what_ran
+from ebmcore.cli.jobs import LONG, job_options, origin_of, read_job, run_command
+from ebmcore.cli.report import files, health, labelled, moments, what_ran
 from ebmcore.errors import RunStopped
 
 
@@ -58,6 +58,9 @@ def run(
         summary = result.summary()
         done = ["this run had ended already: nothing was left to do"] if summary == before else []
         lines = [*done, *what_ran(result.provenance, summary), *moments(summary), *health(summary), *files(summary)]
+        if summary["seconds"] >= LONG and result.provenance["gradient"] == "autograd":
+            words = shlex.join(["ebmcore", "plan", str(file)])
+            lines.append(labelled("advice", f"gradients were autograd's: {words} measures a compiled one"))
         click.echo("\n".join([*lines, f"next: ebmcore show {shlex.quote(str(arguments['out']))}"]))
 
 

@@ -42,6 +42,7 @@ FIRST_PARTY: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "reducer": {"moments": "ebmcore-reducers"},
         "noise": {"numba": "ebmcore-kernels", "triton": "ebmcore-kernels"},
         "gradient": {"inductor": "ebmcore-kernels", "mlp": "ebmcore-kernels"},
+        "observer": dict.fromkeys(("early_stop", "jsonl", "tensorboard"), "ebmcore-observers"),
     }
 )
 """Kind -> name -> the distribution of ours that gives it, to say what to install."""
