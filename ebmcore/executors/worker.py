@@ -51,6 +51,7 @@ def _prepared(
     """Build the job; return what runs a chunk of it, and what ends it."""
     import torch
 
+    from ebmcore.blame import blamed
     from ebmcore.devices import torch_device
     from ebmcore.engine import run_chunk
     from ebmcore.executors.faults import fault_to_json
@@ -68,11 +69,13 @@ def _prepared(
     def progress(chunk: Chunk, step: int, stats: Mapping[str, float]) -> None:
         _send(host, {"progress": [chunk.to_json(), step, dict(stats)]})
 
-    open_runtime(replace(built_runtime(job), stop=stop, progress=progress))
+    runtime = replace(built_runtime(job), stop=stop, progress=progress)
+    open_runtime(runtime)
 
     def serve(message: Message) -> None:
         try:
-            receipt = run_chunk(job, Chunk.from_json(message["chunk"]), device)
+            with blamed(runtime.parts.records):
+                receipt = run_chunk(job, Chunk.from_json(message["chunk"]), device)
         except BaseException as error:  # raised again by the host
             _send(host, {"fault": fault_to_json(error)})
         else:
