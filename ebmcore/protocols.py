@@ -434,7 +434,11 @@ class Writer(Protocol):
     """May several workers write disjoint blocks at once, each through a sink of its own?"""
 
     def prepare(self, path: Path, layout: Layout, committed: Sequence[Span], /) -> None:
-        """Create what the run writes to under the folder `path`, or drop what is not committed. Once, in the host."""
+        """Create what the run writes to under the folder `path`, or drop what is not committed. Once, in the host.
+
+        A run that goes on says what is there as `committed`: it has to stay, and `layout` may have more chains than
+        before. It may be called again with less.
+        """
         ...
 
     def open(self, path: Path, layout: Layout, /) -> Sink: ...
@@ -449,7 +453,10 @@ class HasRead(Protocol):
     """A writer whose arrays can be read back."""
 
     def read(self, path: Path, layout: Layout, name: str, chains: slice, /) -> np.ndarray[Any, Any]:
-        """Return rows `chains` (step 1) of array `name`; it may be a read-only view of the file."""
+        """Return rows `chains` (step 1) of array `name`; it may be a read-only view of the file.
+
+        What was written has to be readable before `finish` too: a run that goes on compares it with its checksums.
+        """
         ...
 
 

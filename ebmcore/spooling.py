@@ -57,6 +57,13 @@ def files_of(job: JobSpec, chunk: Chunk) -> tuple[str, ...]:
     return tuple(name for _, _, name in sorted(found))
 
 
+def draws_of(name: str) -> tuple[int, int, int]:
+    """Return the stage and the draws [first, last) of a file's block."""
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    return int(match[1]), int(match[4]), int(match[5])
+
+
 def load(job: JobSpec, name: str) -> tuple[int, Block]:
     """Return the stage and the block of a file.
 

@@ -260,6 +260,7 @@ def test_what_lives_in_this_process_alone_is_refused_before_anything_is_written(
     monkeypatch.setattr(sys.modules["__main__"], "conditioned", conditioned, raising=False)
     try:
         ebm.register("model", "conditioned")(conditioned)
+        energy = "./parts.py:conditioned" if energy == "__conditioned__" else energy
         with pytest.raises(ebm.InputError, match=said) as caught:
             draw(energy, "processes", out=tmp_path / "run", base=tmp_path, **settings)
     finally:

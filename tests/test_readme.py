@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
             (folder / name[1]).write_text(code.text)
     for command in commands():
         if command.startswith("ebmcore "):
-            run([str(EBMCORE), *shlex.split(command)[1:]], folder)
+            run([str(EBMCORE), *shlex.split(command, comments=True)[1:]], folder)
     return folder
 
 

@@ -190,7 +190,10 @@ def _short(seconds: float) -> str:
 def _next(prepared: Prepared, command: str) -> Iterator[str]:
     from ebmcore import rundir
 
-    if (Path(str(prepared.job.path)) / rundir.MANIFEST).exists():
+    path = Path(str(prepared.job.path))
+    if (path / rundir.MANIFEST).exists() and not (path / rundir.SUMMARY).exists():
+        yield f"next: {command} --resume   (there is an unfinished run in that place, which this goes on with)"
+    elif (path / rundir.MANIFEST).exists():
         yield f"next: {command} --overwrite   (there is a run in that place, which this replaces)"
     else:
         yield f"next: {command}"

@@ -55,7 +55,7 @@ def moments(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def health(summary: Mapping[str, Any]) -> Iterator[str]:
     """Say how many chains were held, if any were."""
-    if count := summary["frozen"]:
+    if count := summary.get("frozen"):
         yield labelled("frozen", f"{count:,} of {summary['chains']:,} chains left the finite numbers and were held")
 
 
