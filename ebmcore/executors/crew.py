@@ -67,7 +67,8 @@ class Crew:
         if self._faults:
             raise next((fault for fault in self._faults if not isinstance(fault, RunStopped)), self._faults[0])
         if self._waiting:
-            raise RunStopped("the run was stopped before its end; got a request to stop. Start it again when ready.")
+            again = "Start it again" if self._job.path is None else "Resume it"
+            raise RunStopped(f"the run was stopped before its end; got a request to stop. {again} when ready.")
 
     def close(self) -> None:
         """Stop the workers and wait for them."""
