@@ -31,7 +31,7 @@ def folder_of(job: JobSpec) -> Path:
 
 
 def save(job: JobSpec, stage: int, block: Block) -> None:
-    """Store a block; durable on return.
+    """Store a block; durable on return in a run directory.
 
     Raises:
         RunError: The disk is full or broken.
@@ -39,9 +39,12 @@ def save(job: JobSpec, stage: int, block: Block) -> None:
     folder = folder_of(job)
     file = folder / f"{stage}-{block.lo}-{block.hi}-{block.first}-{block.last}.safetensors"
     with durable(file):
-        # Of a run in memory, draws are nobody else's to read.
+        # Of a run in memory, draws are nobody else's to read, and end with it.
         folder.mkdir(mode=0o700, exist_ok=True)
-        write_whole(file, to_bytes(dict(block.arrays)))
+        if job.path is None:
+            file.write_bytes(to_bytes(dict(block.arrays)))
+        else:
+            write_whole(file, to_bytes(dict(block.arrays)))
 
 
 def files_of(job: JobSpec, chunk: Chunk) -> tuple[str, ...]:

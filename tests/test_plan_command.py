@@ -95,6 +95,8 @@ def test_a_plan_writes_nothing_and_its_last_line_runs_as_planned(folder, capsys)
     manifest = json.loads((folder / "a dir/run/manifest.json").read_text())
     assert lines["devices"] == "3 x cpu: as the run file says"
     assert lines["executor"] == "threads, 3 workers: as the run file says"
+    _, lines, _ = planned(capsys, "--set", "engine.executor=processes", "--out", "a dir/run")
+    assert lines["executor"] == "processes, 3 workers: as the run file says"
     chunks = re.match(
         r"(\d+) of at most (\d+) chains: as the run file says, rounded up to a multiple of 64", lines["chunks"]
     )
