@@ -289,7 +289,7 @@ def test_closing_the_generator_and_a_request_to_stop_end_the_workers(parts):
 
 def test_a_worker_that_cannot_start_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(ebm.RunError, match="process must be able to start; got: No such file.*executor 'threads'"):
+    with pytest.raises(ebm.RunError, match=r"process must be able to start; got: No such file.*executor 'threads'"):
         draw("double_well", TWO)
 
 
