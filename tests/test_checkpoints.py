@@ -121,6 +121,7 @@ def test_a_chunk_goes_on_where_it_was(tmp_path, whole, monkeypatch, saves):
     assert len(rundir.read_log(run).commits) == 2
 
 
+@pytest.mark.long
 def test_killed_at_every_step_and_resumed_each_time(tmp_path, whole, monkeypatch):
     run = tmp_path / "run"
     killed_after(1, monkeypatch, run)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 
@@ -43,6 +46,9 @@ PARTS = """
     def well():
         return lambda x: ((x**2 - 1) ** 2).sum(-1)
 
+    def shifted():
+        return lambda x, shift, k: k * (x - shift).square().sum(-1)
+
     class Quadratic:
         shape = (2,)
 
@@ -72,7 +78,7 @@ PARTS = """
         parallel: ClassVar[bool] = False
 
         def prepare(self, path, layout, committed):
-            for name, spec in layout.arrays.items():
+            for name, spec in layout.arrays.items() if not committed else ():
                 np.lib.format.open_memmap(path / f"{name}.npy", "w+", spec.dtype, spec.shape)
 
         def open(self, path, layout):
@@ -241,8 +247,7 @@ def conditioned():
 
 REFUSED = {
     "the energy must be importable.*'module:Name'": (lambda x: x.square().sum(-1), {}),
-    "`init` must be importable.*a tensor.*path": ("double_well", {"init": torch.zeros(CHAINS, 2)}),
-    "condition 'shift' must be importable": ("./parts.py:conditioned", {"condition": {"shift": torch.zeros(CHAINS)}}),
+    "`init` must be importable.*'module:Name'": ("double_well", {"init": lambda ids, noise: torch.zeros(len(ids), 2)}),
     "the energy must be importable.*'__main__:conditioned'": ("__main__:conditioned", {"shared": {"shift": "s.npy"}}),
     "the energy must be importable.*'conditioned', registered": ("conditioned", {"shared": {"shift": "s.npy"}}),
     "the sampler must be importable.*ULA": (
@@ -256,7 +261,6 @@ REFUSED = {
 def test_what_lives_in_this_process_alone_is_refused_before_anything_is_written(said, tmp_path, monkeypatch):
     energy, settings = REFUSED[said]
     np.save(tmp_path / "s.npy", np.zeros(1, np.float32))
-    (tmp_path / "parts.py").write_text(f"{inspect.getsource(conditioned)}")
     monkeypatch.setattr(sys.modules["__main__"], "conditioned", conditioned, raising=False)
     try:
         ebm.register("model", "conditioned")(conditioned)
@@ -364,6 +368,124 @@ def test_errors_survive_a_trip_through_json(error, kind, said):
     assert type(again) is kind
     assert re.search(said, str(again))
     assert getattr(again, "key", ()) == getattr(error, "key", ())
+
+
+def test_tensors_of_this_process_go_to_workers_as_files(parts, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def shifted(executor):
+        generator = torch.Generator().manual_seed(1)
+        return draw(
+            f"{parts}:shifted",
+            executor,
+            sampler=ebm.use("mala", step_size=0.1),
+            init={"use": torch.randn(CHAINS, 2, generator=generator), "scale": 0.5},
+            condition={"shift": torch.randn(CHAINS, 2, generator=generator).bfloat16()},
+            shared={"k": torch.tensor(2.0)},
+            precision="float64",
+        )
+
+    assert digest(shifted(TWO)) == digest(shifted("serial"))
+    assert not list(tmp_path.glob("ebmcore-*"))
+
+
+def test_a_run_that_is_stopped_goes_on_in_one_process_with_what_was_spooled(parts, tmp_path, monkeypatch):
+    energy = ebm.use(f"{parts}:Quadratic", what="slow")
+    stages = [ebm.Stage(ULA, 12, draws=4, warmup=2), ebm.Stage(ebm.use("mala", step_size=0.1), 20, draws=10)]
+    out = tmp_path / "run"
+
+    def run(executor, where=out):
+        return ebm.sample(
+            energy,
+            stages,
+            chains=CHAINS,
+            shape=2,
+            seed=3,
+            chunk_size=128,
+            executor=executor,
+            writers=["npy", f"{parts}:Single"],
+            out=where,
+            resume=True,
+        )
+
+    def interrupt():
+        # The first stage's draws wait in files, and both workers are in the second.
+        while not list(out.glob("spool/0-*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(TWO)
+    assert not children()
+    assert list(out.glob("checkpoints/*.safetensors"))
+    assert list(out.glob("spool/0-*"))
+    resumed, whole = run("serial"), run("serial", tmp_path / "whole")
+    assert digest(resumed) == digest(whole)
+    for name in ("draws.npy", "0/draws.npy"):
+        files = [(folder / "data/Single" / name).read_bytes() for folder in (out, tmp_path / "whole")]
+        assert files[0] == files[1]
+    assert not (out / "spool").exists()
+
+
+@pytest.mark.long
+def test_a_run_whose_host_and_workers_are_killed_again_and_again_ends_with_the_same_bytes(parts, tmp_path):
+    """Twenty kills, at moments of chance: now the host, which is followed by another, now a worker."""
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f'''
+        model = {{use = "{parts}:Quadratic", what = "slow"}}
+        stage = [
+            {{sampler = {{use = "ula", step_size = 0.01}}, steps = 160, draws = 4, warmup = 2}},
+            {{sampler = {{use = "mala", step_size = 0.1}}, steps = 160, draws = 10}},
+        ]
+        run = {{chains = {CHAINS}, shape = [2], seed = 3}}
+        engine = {{chunk_size = 128}}
+        writer = [{{use = "npy"}}, {{use = "{parts}:Single"}}]
+        reducer = [{{use = "moments"}}]
+        '''
+    )
+    command = [sys.executable, "-c", "import sys; from ebmcore.cli import main; sys.exit(main())", "run", str(job)]
+    environment = {**os.environ, "EBMCORE_CHECKPOINT_SECONDS": "0.2"}
+    two = [
+        "--set",
+        "engine.executor={use='processes', workers=2}",
+        "--resume",
+        "--quiet",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    chance, kills, code = random.Random(7), 0, None
+    while code != 0:
+        host = subprocess.Popen([*command, *two], env=environment)
+        workers: list[int] = []
+        begun = time.monotonic()
+        while len(workers) < 2 and host.poll() is None:
+            assert time.monotonic() - begun < 60
+            time.sleep(0.05)
+            workers = [int(pid) for pid in Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split()]
+        while kills < 20 and host.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                host.wait(chance.uniform(0.2, 4))
+            victim = chance.choice([host.pid, *workers])
+            if host.poll() is None and alive(victim):
+                os.kill(victim, signal.SIGKILL)
+                kills += 1
+        code = host.wait()
+        # 1: three workers were killed at one chunk.
+        assert code in (0, 1, -signal.SIGKILL)
+    plain = ["--set", "engine.executor='serial'", "--quiet", "--out", str(tmp_path / "whole")]
+    subprocess.run([*command, *plain], check=True, env=environment)
+    found = [
+        {str(file.relative_to(run)): file.read_bytes() for file in sorted((run / "data").rglob("*.npy"))}
+        for run in (tmp_path / "run", tmp_path / "whole")
+    ]
+    assert found[0] == found[1]
+    assert {"data/npy/0/draws.npy", "data/Single/draws.npy"} <= found[0].keys()
+    assert kills == 20
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("run", "whole")]
+    assert [one["reduced"] for one in summaries[:1]] == [one["reduced"] for one in summaries[1:]]
 
 
 def test_receipts_survive_a_trip_through_json():

@@ -51,7 +51,7 @@ class Child:
         try:
             with _signals_held():
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(paths)],
+                    [sys.executable, *_flags(), "-c", _BOOT, str(theirs.fileno()), json.dumps(paths)],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                 )
@@ -126,6 +126,12 @@ class Child:
         # A path in a table becomes its text; a worker that died is noticed where it is listened to.
         with suppress(OSError):
             self.connection.send_bytes(json.dumps(message, default=str).encode())
+
+
+def _flags() -> list[str]:
+    """Return the options of this interpreter (-W, -X, -I), as `multiprocessing` hands them on."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return flags
 
 
 @contextmanager

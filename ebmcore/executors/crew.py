@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import final
 
+from ebmcore import spooling
 from ebmcore.errors import RunError, RunStopped
 from ebmcore.executors.child import Child
 from ebmcore.executors.faults import fault_from_json
+from ebmcore.portable import carried
 from ebmcore.protocols import Chunk, JobSpec, Receipt
 from ebmcore.runtime import runtime_of
 
@@ -35,8 +37,9 @@ class Crew:
     """
 
     def __init__(self, job: JobSpec, chunks: Sequence[Chunk], devices: Sequence[str]) -> None:
-        self._job, self._devices = job, devices
         self._runtime = runtime_of(job)
+        self._job = carried(job, self._runtime.parts, spooling.folder_of(job))
+        self._devices = devices
         self._waiting = deque(chunks)
         self._deaths: Counter[Chunk] = Counter()
         self._children: list[Child] = []
