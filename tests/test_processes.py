@@ -291,6 +291,12 @@ def test_closing_the_generator_and_a_request_to_stop_end_the_workers(parts):
     assert not children()
 
 
+def test_a_worker_that_cannot_start_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(ebm.RunError, match=r"process must be able to start; got: No such file.*executor 'threads'"):
+        draw("double_well", TWO)
+
+
 @pytest.mark.long
 def test_workers_leave_when_their_host_is_killed(parts, tmp_path):
     script = tmp_path / "script.py"

@@ -13,6 +13,7 @@ from typing import Any, final
 
 import torch
 
+from ebmcore.errors import RunError
 from ebmcore.protocols import Chunk, JobSpec
 
 # Neither the user's main module nor the parent's memory: a script needs no `if __name__ == "__main__"`. Ctrl-C and a
@@ -37,6 +38,9 @@ class Child:
         device: Its label.
         chunk: What it runs at the moment.
         connection: Where it answers.
+
+    Raises:
+        RunError: The system starts no process.
     """
 
     def __init__(self, job: JobSpec, device: str) -> None:
@@ -51,6 +55,12 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                 )
+        except OSError as error:
+            self.connection.close()
+            raise RunError(
+                f"a worker's process must be able to start; got: {error.strerror or error}. Use fewer workers or "
+                "executor 'threads', and resume the run: what was committed stays."
+            ) from error
         finally:
             theirs.close()
         self._send(
