@@ -268,7 +268,7 @@ MISTAKES = {
     "unknown device": added("[engine]\ndevices = 'tpu'", 2, "got 'tpu'", "Seen: "),
     "device that is not there": added("[engine]\ndevices = ['cpu', 'cuda:99']", 2, "got 'cuda:99'", "Seen: "),
     "no device": added("[engine]\ndevices = []", 2, "must name at least one device", "Leave it at 'auto'."),
-    "unknown precision": added("[engine]\nprecision = 'float23'", 2, "must be 'float32', 'float64'", "Did you mean 'float32'?"),
+    "unknown precision": added("[engine]\nprecision = 'float23'", 2, "must be 'float32', ", "Did you mean 'float32'?"),
     "chunk size 0": added("[engine]\nchunk_size = 0", 2, "must be 'auto' or >= 1; got 0.", "Choose 1 or more."),
     "unknown noise": added("[engine]\nnoise = 'refrence'", 2, "no noise is named 'refrence'", "mean 'reference'?"),
     "workers of the executor": added(
