@@ -101,8 +101,8 @@ def check_groups_join(reducer: Any, seed: int) -> None:
             found = _same(whole, _finished(reducer, _fold(reducer, layout, truth, grain, drawn)), exactly=False)
             require(
                 found is None,
-                f"{name_of(reducer)} must give the statistic of all draws in groups of {grain} chains, fed {drawn} draws "
-                "at a time",
+                f"{name_of(reducer)} must give the statistic of all draws in groups of {grain} chains, fed {drawn} "
+                "draws at a time",
                 found,
                 "Count what a block holds (the last is shorter), and let `merge` weigh each side by its count",
             )
@@ -266,7 +266,7 @@ def check_in_a_run(reducer: Any, seed: int) -> None:
         found = _same(expected, reduced(executor, size), exactly=True)
         require(
             found is None,
-            f"{name_of(reducer)} must give the same bits in {type(executor).__name__.lower()} with chunks of {size} chains",
+            f"{name_of(reducer)} must give the same bits in {type(executor).__name__.lower()} in chunks of {size}",
             found,
             "Let the result depend on the accumulators alone",
         )

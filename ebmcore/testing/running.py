@@ -127,9 +127,7 @@ def pairs(kind: str, obj: Any, *, seed: int = 0, **arguments: Any) -> Iterator[P
     except Refusal as refusal:
         raise PluginError(f"{kind} {name_of(made)} {refusal}.") from None
     checks = checks_of(*FUNCTIONS[kind], seed=seed, **arguments)
-    checks += checks_of(settings_checks.check_settings_are_frozen, settings_checks.check_import_is_light, seed=seed)
-    both = settings_checks.check_settings_round_trip, settings_checks.check_settings_are_described
-    checks += checks_of(*both, seed=seed, kind=kind)
+    checks += checks_of(*settings_checks.CHECKS, seed=seed, kind=kind)
     return (Pair(made, check) for check in checks)
 
 

@@ -29,7 +29,8 @@ def check_shapes(sampler: Any, seed: int) -> None:
         except Exception as error:
             raise ConformanceError(
                 f"{name_of(sampler)} must step positions of any shape; got {type(error).__name__} for a position that "
-                f"is a {name}, {list(target.shape)}: {error}. Reshape per-chain factors to [n, 1, ...] of the rank of x."
+                f"is a {name}, {list(target.shape)}: {error}. "
+                "Reshape per-chain factors to [n, 1, ...] of the rank of x."
             ) from error
         _keeps(sampler, walked, torch.float32, f"for a position that is a {name}, {list(target.shape)}")
 
@@ -200,7 +201,7 @@ def check_needs(sampler: Any, seed: int) -> None:
     extra = calls - set(sampler.needs)
     require(
         not extra,
-        f"{name_of(sampler)} must call only what its `needs` declares ({', '.join(sorted(sampler.needs)) or 'nothing'})",
+        f"{name_of(sampler)} must call only what `needs` declares ({', '.join(sorted(sampler.needs)) or 'nothing'})",
         f"a call of {' and '.join(sorted(extra))}",
         f"Add {' and '.join(sorted(extra))} to `needs`, or do without",
     )

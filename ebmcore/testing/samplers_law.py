@@ -25,7 +25,7 @@ from ebmcore.reference import Reference
 from ebmcore.testing.conformance import NotApplicable, name_of, require
 from ebmcore.testing.making import energy
 from ebmcore.testing.targets import Gaussian, Potts, Spins, Well, probabilities
-from ebmcore.testing.walking import support_of, walk, whole_ensembles
+from ebmcore.testing.walking import ensemble_of, support_of, walk, whole_ensembles
 
 CHAINS: Final = 32_768
 SIGMAS: Final = 5.5
@@ -57,7 +57,8 @@ def check_gaussian_moments(sampler: Any, seed: int) -> None:
         return {**found, "mean of 2 U/T a coordinate": z.square().mean(1), "product of two": z[:, 0] * z[:, 3]}
 
     expected = {name: float("variance" in name or "2 U/T" in name) for name in moments(torch.zeros(1, 4))}
-    start = target.exact(_like((4,)), _draws(seed), TEMPERATURE)
+    n = _chains(sampler)
+    start = target.exact(torch.empty(n, 4), _draws(seed, n), TEMPERATURE)
     _hold(sampler, target, start, moments, expected, seed, TEMPERATURE)
 
 
@@ -75,7 +76,8 @@ def check_double_well_moments(sampler: Any, seed: int) -> None:
         return {f"{name} over that of quadrature": f(x).mean(1) / exact[name] for name, f in powers.items()}
 
     expected = dict.fromkeys(moments(torch.zeros(1, 2)), 1.0)
-    _hold(sampler, target, target.exact(_like((2,)), _draws(seed)), moments, expected, seed, 1.0)
+    n = _chains(sampler)
+    _hold(sampler, target, target.exact(torch.empty(n, 2), _draws(seed, n)), moments, expected, seed, 1.0)
 
 
 def check_detailed_balance(sampler: Any, seed: int) -> None:
@@ -84,8 +86,9 @@ def check_detailed_balance(sampler: Any, seed: int) -> None:
         raise NotApplicable('it does not say law = "reversible"')
     target = Well()
     for each in _exact_settings(sampler, target, seed):
-        start = target.exact(_like((2,)), _draws(seed))
-        end = walk(each, energy(target, (2,)), range(CHAINS), steps=1, seed=seed, position=start).last
+        n = _chains(sampler)
+        start = target.exact(torch.empty(n, 2), _draws(seed, n))
+        end = walk(each, energy(target, (2,)), range(n), steps=1, seed=seed, position=start).last
         pairs = {
             "x^2 and x^4": start**2 * end**4 - start**4 * end**2,
             "|x| and x^2": start.abs() * end**2 - start**2 * end.abs(),
@@ -152,10 +155,11 @@ def _frequencies(sampler: Any, seed: int, target: Spins | Potts, support: str) -
     if support not in (sampler.support if isinstance(sampler, HasSamplerSupport) else ()):
         raise NotApplicable(f"its support is not {support}")
     _refuse_other(sampler)
-    states = target.states(_like(target.shape)).reshape(-1, math.prod(target.shape))
-    start = target.exact(_like(target.shape), _draws(seed))
-    last = walk(sampler, energy(target, target.shape), range(CHAINS), steps=STEPS, seed=seed, position=start).last
-    hits = (last.reshape(CHAINS, 1, -1) == states).all(2)
+    n = _chains(sampler)
+    states = target.states(torch.empty(0)).reshape(-1, math.prod(target.shape))
+    start = target.exact(torch.empty((n, *target.shape)), _draws(seed, n))
+    last = walk(sampler, energy(target, target.shape), range(n), steps=STEPS, seed=seed, position=start).last
+    hits = (last.reshape(n, 1, -1) == states).all(2)
     require(
         bool(hits.any(1).all()),
         f"positions of {name_of(sampler)} must stay {support} states",
@@ -165,11 +169,11 @@ def _frequencies(sampler: Any, seed: int, target: Spins | Potts, support: str) -
     for state, found, exact in zip(
         states, hits.double().mean(0), probabilities(target, states.reshape(-1, *target.shape)), strict=True
     ):
-        score = float((found - exact) / (exact * (1 - exact) / CHAINS).sqrt())
+        score = float((found - exact) / (exact * (1 - exact) / n).sqrt())
         require(
             abs(score) < SIGMAS,
             f"{_called(sampler)} must visit each state with its probability under exp(-U)",
-            f"{state.tolist()} with {found:.4f} in place of {exact:.4f}, {score:+.1f} standard errors, after {STEPS} steps",
+            f"{state.tolist()} with {found:.4f} in place of {exact:.4f}, {score:+.1f} standard errors",
             "Check the rule of acceptance, or the conditional probabilities",
         )
 
@@ -190,11 +194,12 @@ def _hold(
     bound = energy(target, target.shape, temperature=temperature)
 
     def after(each: Any, steps: int, seed: int) -> dict[str, Tensor]:
-        last = walk(each, bound, range(CHAINS), steps=steps, seed=seed, position=start).last
+        last = walk(each, bound, range(len(start)), steps=steps, seed=seed, position=start).last
+        lost = int((~last.isfinite()).reshape(len(last), -1).any(1).sum())
         require(
-            bool(last.isfinite().all()),
+            not lost,
             f"{_called(each)} must stay finite from exact draws of {type(target).__name__} on",
-            f"{int((~last.isfinite()).reshape(CHAINS, -1).any(1).sum())} of {CHAINS} chains that are not, after {steps} steps",
+            f"{lost} of {len(last)} chains that are not, after {steps} steps",
             "Check the gradient's sign",
         )
         return {name: value.double() for name, value in moments(last).items()}
@@ -216,12 +221,12 @@ def _hold(
     for name in coarse:
         a, b = coarse[name], fine[name]
         limit = float(2 * b.mean() - a.mean())
-        error = math.sqrt(float(4 * b.var() + a.var()) / CHAINS)
+        error = math.sqrt(float(4 * b.var() + a.var()) / len(start))
         require(
             abs(limit - expected[name]) < SIGMAS * error + LONG**2 / 2,
             f"the law of {name_of(sampler)} must tend to exp(-U/T) as step_size goes to 0",
-            f"{name} = {a.mean():.4f} with step_size {LONG}, {b.mean():.4f} with {LONG / 2}, so {limit:.4f} at 0 in place "
-            f"of {expected[name]:g} ({type(target).__name__}, error {error:.4f})",
+            f"{name} = {a.mean():.4f} with step_size {LONG}, {b.mean():.4f} with {LONG / 2}, so {limit:.4f} at 0 in "
+            f"place of {expected[name]:g} ({type(target).__name__}, error {error:.4f})",
             "Check the factors of gradient and noise: sqrt(2 * step_size) on the noise for step_size on the gradient "
             'of U/T; a sampler of another law says law = "other"',
         )
@@ -312,15 +317,16 @@ def _score(values: Tensor, exact: float) -> float:
     return (float(values.mean()) - exact) / error if error > 0 else (0.0 if float(values.mean()) == exact else math.inf)
 
 
-def _draws(seed: int, n: int = CHAINS) -> CounterNoise:
+def _chains(sampler: Any) -> int:
+    """Return how many chains a law is looked at with: whole ensembles."""
+    return CHAINS // ensemble_of(sampler) * ensemble_of(sampler)
+
+
+def _draws(seed: int, n: int) -> CounterNoise:
     """Return noise for exact draws, in a stream that no sampler sees here."""
     return CounterNoise(
         Reference(), seed, range(n), dtype=torch.float32, device=torch.device("cpu"), stream=TUNE, t=0, step=0, steps=1
     )
-
-
-def _like(shape: tuple[int, ...]) -> Tensor:
-    return torch.empty((CHAINS, *shape))
 
 
 def _called(sampler: Any) -> str:

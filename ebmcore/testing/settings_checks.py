@@ -27,11 +27,17 @@ CODE = """
 import contextlib, io, json, os, random, sys, warnings
 import numpy, torch
 def look():
-    return {"torch's random state": repr(torch.get_rng_state().tolist()), "numpy's random state": repr(numpy.random.get_state()),
-            "Python's random state": repr(random.getstate()), "torch's number of threads": torch.get_num_threads(),
-            "torch's default dtype": str(torch.get_default_dtype()), "torch's deterministic mode":
-            torch.are_deterministic_algorithms_enabled(), "whether autograd is on": torch.is_grad_enabled(),
-            "CUDA, which was initialised": torch.cuda.is_initialized(), "the working folder": os.getcwd()}
+    return {
+        "torch's random state": repr(torch.get_rng_state().tolist()),
+        "numpy's random state": repr(numpy.random.get_state()),
+        "Python's random state": repr(random.getstate()),
+        "torch's number of threads": torch.get_num_threads(),
+        "torch's default dtype": str(torch.get_default_dtype()),
+        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "whether autograd is on": torch.is_grad_enabled(),
+        "CUDA, which was initialised": torch.cuda.is_initialized(),
+        "the working folder": os.getcwd(),
+    }
 before, printed = look(), io.StringIO()
 sys.path[:0] = json.loads(sys.argv[2])
 with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -41,11 +47,13 @@ print(json.dumps([printed.getvalue()[:200], [name for name in before if before[n
 """
 
 
-def check_settings_are_frozen(obj: Any, seed: int) -> None:
+def check_settings_are_frozen(obj: Any, seed: int, kind: str) -> None:
     """Settings are fields of a frozen dataclass, and none of them is a list or table that could be changed."""
     target = type(obj)
     if not dataclasses.is_dataclass(target):
         raise NotApplicable("it is no dataclass")
+    if kind == "observer":
+        raise NotApplicable("an observer may change: it is a part of one run")
     parameters = target.__dataclass_params__  # type: ignore[attr-defined]
     require(
         bool(parameters.frozen),
@@ -99,7 +107,7 @@ def check_settings_are_described(obj: Any, seed: int, kind: str) -> None:
     )
 
 
-def check_import_is_light(obj: Any, seed: int) -> None:
+def check_import_is_light(obj: Any, seed: int, kind: str) -> None:
     """Importing the plugin's module prints nothing and changes nothing that is global."""
     module = type(obj).__module__ if not hasattr(obj, "__qualname__") else obj.__module__
     printed, changed = _imported(_importable(module))
@@ -172,3 +180,11 @@ def _imported(module: str) -> tuple[str, tuple[str, ...]]:
         return f"a failure: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}", ()
     printed, changed = json.loads(done.stdout.splitlines()[-1])
     return printed, tuple(changed)
+
+
+CHECKS = (
+    check_settings_are_frozen,
+    check_settings_round_trip,
+    check_settings_are_described,
+    check_import_is_light,
+)
