@@ -87,6 +87,7 @@ class RunTable(_Table):
     warmup: CountOrZero | None = None
     temperature: Annotated[float, Field(gt=0)] | None = None
     seed: Seed | None = None
+    on_nonfinite: Literal["raise", "freeze"] | None = None
 
 
 class EngineTable(_Table):

@@ -115,7 +115,7 @@ class BoundEnergy:
         """Return U(x)/T [n]."""
         with torch.no_grad():
             if self._forward is None and self._both is not None:
-                u = self._both(x.to(self.compute), **self._keywords(over))[0]
+                u = self._both(self._cast(x), **self._keywords(over))[0]
             else:
                 u = self._energy(x, over)
             return self._finish(u, x, (len(x),))
@@ -128,8 +128,10 @@ class BoundEnergy:
     def gradient(self, x: Tensor, /, **over: Tensor) -> Tensor:
         """Return dU/dx / T [n, *shape]."""
         if self._gradient is not None and (self._fast is None or over):
+            if not torch.is_grad_enabled():  # as in the engine, where entering no_grad again would cost a microsecond
+                return self._finish(self._gradient(self._cast(x), **self._keywords(over)), x, x.shape)
             with torch.no_grad():
-                return self._finish(self._gradient(x.to(self.compute), **self._keywords(over)), x, x.shape)
+                return self.gradient(x, **over)
         return self._finish(self._value_and_gradient(x, over)[1], x, x.shape)
 
     def value_and_gradient(self, x: Tensor, /, **over: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +146,7 @@ class BoundEnergy:
             return self._fast(x)
         if self._both is not None:
             with torch.no_grad():
-                return self._both(x.to(self.compute), **self._keywords(over))
+                return self._both(self._cast(x), **self._keywords(over))
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
             u = self._energy(leaf, over)
@@ -164,6 +166,10 @@ class BoundEnergy:
     def rows(self, lo: int, hi: int) -> BoundEnergy:
         """Return the energy of the chains [lo, hi), their conditions moved to the device."""
         condition = {name: whole[lo:hi].to(self.device) for name, whole in self._condition.items()}
+        return self._with(condition, self._shared)
+
+    def conditioned(self, condition: Mapping[str, Tensor]) -> BoundEnergy:
+        """Return the energy of chains with other conditions."""
         return self._with(condition, self._shared)
 
     def sharing(self, shared: Mapping[str, Tensor]) -> BoundEnergy:
@@ -194,6 +200,9 @@ class BoundEnergy:
         other._given = {**other._shared, **other._condition}
         return other
 
+    def _cast(self, x: Tensor) -> Tensor:
+        return x if x.dtype is self.compute else x.to(self.compute)
+
     def _keywords(self, over: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return {**self._given, **over} if over else self._given
 
@@ -203,7 +212,7 @@ class BoundEnergy:
                 "the energy must have a value for this; got a model with a gradient alone. "
                 "Use a sampler that needs no energy value, such as ula."
             )
-        u = self._forward(x.to(self.compute), **self._keywords(over))
+        u = self._forward(self._cast(x), **self._keywords(over))
         if not isinstance(u, Tensor) or u.shape != (len(x),):
             raise EnergyError(wrong_result("energy", "[n]", (len(x),), u, x))
         return u
@@ -211,7 +220,8 @@ class BoundEnergy:
     def _finish(self, result: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if not isinstance(result, Tensor) or result.shape != shape:
             raise EnergyError(wrong_result("gradient", "[n, *shape]", shape, result, x))
-        result = result.detach().to(self.dtype).contiguous()
+        if result.requires_grad or result.dtype is not self.dtype or not result.is_contiguous():
+            result = result.detach().to(self.dtype).contiguous()
         if self.temperature != 1.0:
             return result / self.temperature
         # A standard Gaussian's closed-form gradient is x itself: the sampler would overwrite its own state.

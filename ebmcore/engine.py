@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ebmcore.energy import BoundEnergy
-from ebmcore.errors import NonFiniteError, RunStopped
+from ebmcore.errors import RunStopped
+from ebmcore.health import FREEZE, RAISE, Freezing, Health, Raising
 from ebmcore.initial import point_range
+from ebmcore.keeping import Keeper, Moment, State, UnfitError
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
-from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler
+from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler, WrittenBlock
 from ebmcore.recorder import Recorder
 from ebmcore.runtime import Runtime, runtime_of
-from ebmcore.states import map_state
 
 CHECK_EVERY = 128
 """Steps between two looks for NaN and infinities: the positions' sum, 4 microseconds."""
@@ -24,7 +25,6 @@ CHECK_EVERY = 128
 REPORT_EVERY = 0.2
 """Seconds between two reports of a chunk's progress."""
 
-State = tuple[Any, ...]
 OnStep = Callable[[int, State, State | None], None]
 """Called after a step as on_step(step of the stage, state, statistics)."""
 
@@ -55,36 +55,61 @@ def run_chunk(job: JobSpec, chunk: Chunk, device: str) -> Receipt:
 
 def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
     started = time.perf_counter()
+    keeper = Keeper(runtime.job, chunk)
+    with torch.no_grad():
+        try:
+            reduced, written, frozen = _stages(runtime, chunk, device, keeper)
+        except UnfitError:
+            keeper.found = None
+            reduced, written, frozen = _stages(runtime, chunk, device, keeper)
+    return Receipt(chunk, device, time.perf_counter() - started, reduced, tuple(written), frozen)
+
+
+def _stages(
+    runtime: Runtime, chunk: Chunk, device: str, keeper: Keeper
+) -> tuple[dict[str, dict[str, Tensor]], list[WrittenBlock], int]:
+    """Take a chunk through its stages, or those that are left; return accumulators, blocks, and how many are held."""
     job = runtime.job
     energy = runtime.energy(device).rows(chunk.lo, chunk.hi)
-    report = _Reporter(runtime, chunk)
+    begin = CounterNoise(
+        runtime.parts.noise,
+        job.seed,
+        range(job.first_chain + chunk.lo, job.first_chain + chunk.hi),
+        dtype=energy.dtype,
+        device=energy.device,
+        stream=INIT,
+        t=0,
+        step=-job.stages[0].warmup,
+        steps=job.stages[0].steps,
+    )
+    kept = keeper.position
+    position = _start(runtime, chunk, energy, begin) if kept is None else kept.to(energy.device, copy=True)
     reduced: dict[str, dict[str, Tensor]] = {}
-    with torch.no_grad():
-        chains = range(job.first_chain + chunk.lo, job.first_chain + chunk.hi)
-        begin = CounterNoise(
-            runtime.parts.noise,
-            job.seed,
-            chains,
-            dtype=energy.dtype,
-            device=energy.device,
-            stream=INIT,
-            t=0,
-            step=-job.stages[0].warmup,
-            steps=job.stages[0].steps,
-        )
-        position = _start(runtime, chunk, energy, begin)
-        t = 0
-        for index, (stage, sampler) in enumerate(zip(job.stages, runtime.parts.samplers, strict=True)):
+    written = keeper.written(before=True)
+    t, frozen = 0, None
+    for index, (stage, sampler) in enumerate(zip(job.stages, runtime.parts.samplers, strict=True)):
+        if index >= keeper.stage:
             if index:
                 begin.advance(t, -stage.warmup)
             recorder = Recorder(runtime, index, chunk) if stage.draws else None
-            position = advance(
-                energy, sampler, position, begin, stage.warmup, stage.steps, recorder=recorder, on_step=report
+            watch = _Watch(runtime, chunk, keeper, index, recorder, written, t + stage.warmup)
+            position, frozen = advance(
+                energy,
+                sampler,
+                position,
+                begin,
+                stage.warmup,
+                stage.steps,
+                recorder=recorder,
+                watch=watch,
+                on_nonfinite=job.on_nonfinite,
+                frozen=frozen,
             )
-            t += stage.warmup + stage.steps
-            if recorder is not None and index == len(job.stages) - 1:
+            if recorder is not None:
+                written += recorder.written
                 reduced = recorder.reduced()
-    return Receipt(chunk, device, time.perf_counter() - started, reduced)
+        t += stage.warmup + stage.steps
+    return reduced, written, 0 if frozen is None else int(frozen.sum())
 
 
 def _start(runtime: Runtime, chunk: Chunk, energy: BoundEnergy, begin: CounterNoise) -> Tensor:
@@ -106,8 +131,11 @@ def advance(
     *,
     recorder: Recorder | None = None,
     on_step: OnStep | None = None,
-) -> Tensor:
-    """Take chains through one stage and return their last positions [n, *shape].
+    watch: _Watch | None = None,
+    on_nonfinite: str = RAISE,
+    frozen: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Take chains through one stage; return their last positions [n, *shape], and which are held, [n] bool.
 
     Args:
         energy: The energy of these chains.
@@ -118,25 +146,45 @@ def advance(
         steps: Steps that count.
         recorder: Keeps draws.
         on_step: Called after every step, warmup included.
+        watch: Has the stage begin where an earlier worker left it, and looks after every step whether to leave it.
+        on_nonfinite: `"raise"` or `"freeze"`.
+        frozen: The chains that an earlier stage holds, [n] bool.
+
+    Raises:
+        NonFiniteError: A chain left the finite numbers, and is not to be held.
     """
     begin.steps = steps
     t = begin.t
     kernel = _Kernel(energy, sampler, begin, t + warmup)
     state = kernel.init(position, begin)
-    checked, since = map_state(Tensor.clone, state), -warmup
-    for step in range(-warmup, steps):
+    moment = None if watch is None else watch.take_up(state)
+    moment = moment or Moment(-warmup, state, state, -warmup, frozen)
+    state, health = moment.state, _health(on_nonfinite, moment, kernel)
+    for step in range(moment.step, steps):
         state, info = kernel.step(step, state)
-        full = recorder is not None and step >= 0 and recorder.add(step, state, info)
-        if full or (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1:
-            if not _finite(state[0]):
-                _blame(kernel, checked, since)
-            checked, since = map_state(Tensor.clone, state), step + 1
+        full = recorder is not None and step >= 0 and recorder.add(step, health.shown(state), info, health.frozen)
+        regular = (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1
+        if recorder is not None and health.frozen is not None and (full or regular):
+            recorder.mend(health.checked)
+        if regular or (full and health.frozen is None):
+            state = health.look(state, step)
         if full and recorder is not None:
             recorder.flush()
         if on_step is not None:
             on_step(step, state, info)
+        if watch is not None and watch.due(step, info):
+            watch.keep(Moment(step + 1, state, health.checked, health.since, health.frozen))
     last: Tensor = state[0]
-    return last
+    return last, health.frozen
+
+
+def _health(policy: str, moment: Moment, kernel: _Kernel) -> Health:
+    def replay(step: int, state: State) -> State:
+        return kernel.step(step, state)[0]
+
+    if policy == FREEZE:
+        return Freezing(moment.checked, moment.since, replay, kernel.noise, moment.frozen)
+    return Raising(moment.checked, moment.since, replay, kernel.noise)
 
 
 class _Kernel:
@@ -164,44 +212,48 @@ class _Kernel:
         return self._energy.sharing(self._energy.model.minibatch(self._minibatches))
 
 
-def _finite(x: Tensor) -> bool:
-    # A finite sum is proof enough and cheap; a sum that overflows is not proof of the contrary.
-    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
+class _Watch:
+    """Looks at a chunk's stage after every step: reports its progress, keeps checkpoints, ends it when told."""
 
-
-def _blame(kernel: _Kernel, state: State, step: int) -> NoReturn:
-    """Take the steps since the last look again: the same noise gives the same fault, now named by chain and step."""
-    first = step
-    while _finite(state[0]):
-        state, _ = kernel.step(step, state)
-        step += 1
-    bad = ~state[0].isfinite().reshape(len(state[0]), -1).all(1)
-    row = int(bad.nonzero()[0])
-    values = state[0][row].flatten()
-    when = "before its first step" if step == first else f"at step {kernel.noise.t}"
-    raise NonFiniteError(
-        f"chain {kernel.noise.chains[row]} must stay finite; got {values[~values.isfinite()][0].item()} {when} "
-        f"({int(bad.sum())} of the {len(bad)} chains of its chunk). "
-        "The step size is probably too large for this energy: halve it, or look for NaN in the energy there."
-    )
-
-
-class _Reporter:
-    """Ends a chunk when its run is stopped, and reports its progress from time to time."""
-
-    def __init__(self, runtime: Runtime, chunk: Chunk) -> None:
-        self._stop, self._progress, self._chunk = runtime.stop, runtime.progress, chunk
-        self._done = 0
+    def __init__(
+        self,
+        runtime: Runtime,
+        chunk: Chunk,
+        keeper: Keeper,
+        stage: int,
+        recorder: Recorder | None,
+        before: list[WrittenBlock],
+        zero: int,
+    ) -> None:
+        self._runtime, self._chunk, self._keeper = runtime, chunk, keeper
+        self._stage, self._recorder, self._before, self._zero = stage, recorder, before, zero
+        self._stop, self._progress = runtime.stop, runtime.progress
         self._last = time.monotonic()
 
-    def __call__(self, step: int, state: State, info: State | None) -> None:
-        self._done += 1
+    def take_up(self, template: State) -> Moment | None:
+        """Return where the stage goes on, if it had begun."""
+        if self._keeper.found is None or self._stage != self._keeper.stage:
+            return None
+        return self._keeper.restore(template, self._recorder)
+
+    def due(self, step: int, info: State | None) -> bool:
+        """Report progress from time to time; say whether the chunk is to be kept, or to end."""
+        now = time.monotonic()
+        if self._progress is not None and now - self._last >= REPORT_EVERY:
+            self._last = now
+            self._progress(self._chunk, self._zero + step + 1, _means(info))
+        return self._keeper.due(now) or self._stop.is_set()
+
+    def keep(self, moment: Moment) -> None:
+        """Store where the chunk is.
+
+        Raises:
+            RunStopped: It is to end here.
+        """
+        self._keeper.save(self._stage, moment, self._recorder, self._before)
         if self._stop.is_set():
-            raise RunStopped("the run was stopped before its end; got a request to stop. Start it again when ready.")
-        if self._progress is None or time.monotonic() - self._last < REPORT_EVERY:
-            return
-        self._last = time.monotonic()
-        self._progress(self._chunk, self._done, _means(info))
+            again = "Start it again" if self._runtime.job.path is None else "Resume it"
+            raise RunStopped(f"the run was stopped before its end; got a request to stop. {again} when ready.")
 
 
 def _means(info: State | None) -> Mapping[str, float]:

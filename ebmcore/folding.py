@@ -38,6 +38,14 @@ class Folder:
             else:
                 before += value
 
+    def held(self) -> tuple[int, dict[str, Tensor]]:
+        """Return the number of steps since the last draw, and their statistics so far."""
+        return self._steps, dict(self._acc)
+
+    def take_up(self, steps: int, acc: Mapping[str, Tensor]) -> None:
+        """Go on with what another `held`."""
+        self._steps, self._acc = steps, dict(acc)
+
     def take(self) -> dict[str, Tensor]:
         """Return the folded statistics since the last draw, and begin anew."""
         folded = {

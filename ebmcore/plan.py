@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ebmcore.errors import InputError
@@ -83,7 +83,8 @@ def make_plan(
         grain: Chains that chunk bounds are multiples of.
         workers: Chunks in flight at once.
         devices: One label a worker.
-        chunk_size: Chains a chunk, rounded up to the grain; None for chains / workers, capped by a byte budget.
+        chunk_size: Chains a chunk, rounded up to the grain; None for chains / workers, in equal parts that fit a byte
+            budget.
         position_bytes: Bytes of one position.
 
     Raises:
@@ -92,12 +93,39 @@ def make_plan(
     if chunk_size is None:
         budget = CPU_BYTES if all(device.startswith("cpu") for device in devices) else DEVICE_BYTES
         share = max(-(-chains // workers), LEAST_BYTES // max(1, position_bytes))
-        chunk_size = max(1, min(share, budget // max(1, position_bytes)))
+        # In equal parts: with whole budgets and a rest, workers would wait for the one that has a chunk more.
+        turns = -(-share // max(1, budget // max(1, position_bytes)))
+        chunk_size = -(-share // turns)
     elif chunk_size < 1:
         raise InputError(f"`chunk_size` must be >= 1 or 'auto'; got {chunk_size}. Leave it at 'auto'.")
     size = grain * -(-chunk_size // grain)
     chunks = tuple(Chunk(lo, min(lo + size, chains), 0, steps) for lo in range(0, chains, size))
     return Plan(chains, steps, grain, size, min(workers, len(chunks)), devices, chunks)
+
+
+def missing(chunks: Iterable[Chunk], done: Iterable[Chunk], begun: Iterable[Chunk] = ()) -> tuple[Chunk, ...]:
+    """Return what is left of a plan, in chain order.
+
+    Args:
+        chunks: The plan's.
+        done: Chunks that have run; they need not be the plan's, and do not overlap.
+        begun: Chunks to be run as they are, where nothing of them is done.
+    """
+    left = [*begun]
+    gaps = iter(sorted((chunk.lo, chunk.hi) for chunk in (*done, *left)))
+    gap = next(gaps, None)
+    for chunk in chunks:
+        lo = chunk.lo
+        while gap is not None and gap[0] < chunk.hi:
+            if lo < gap[0]:
+                left.append(replace(chunk, lo=lo, hi=gap[0]))
+            lo = max(lo, gap[1])
+            if gap[1] > chunk.hi:
+                break
+            gap = next(gaps, None)
+        if lo < chunk.hi:
+            left.append(replace(chunk, lo=lo))
+    return tuple(sorted(left, key=lambda chunk: chunk.lo))
 
 
 def group_draws(grain: int, draw_bytes: int, draws: int) -> int:

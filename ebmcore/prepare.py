@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
 from ebmcore.gradients import FIRST_BATCH, Choice, choose_gradient
+from ebmcore.health import FREEZE, POLICIES
+from ebmcore.identity import identity
 from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
 from ebmcore.observers import Observers
@@ -27,6 +29,7 @@ from ebmcore.plan import Plan, grain_of, make_plan
 from ebmcore.probe import first_positions, needs, probe
 from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, JobSpec, Stage
 from ebmcore.registry import Registry, default
+from ebmcore.resuming import Earlier, check_same, find_earlier, settled
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
 
@@ -50,6 +53,12 @@ class Prepared:
     """For each stage, the bytes of its sampler's state of one chain."""
     gradient_seconds: float = 0.0
     """What a gradient backend took to build and compile."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the run is, for its manifest; {} for a run in memory."""
+    earlier: Earlier | None = None
+    """The run that goes on."""
+    origin: Mapping[str, Any] | None = None
+    """What the manifest notes of the command that runs it."""
 
     @property
     def job(self) -> JobSpec:
@@ -77,6 +86,7 @@ class Request:
     precision: str = "float32"
     noise: str = "auto"
     gradient: str = "auto"
+    on_nonfinite: str = "raise"
     condition: Mapping[str, Any] | None = None
     shared: Mapping[str, Any] | None = None
     writers: Any = ()
@@ -84,7 +94,10 @@ class Request:
     observers: Any = ()
     out: str | Path | None = None
     overwrite: bool = False
+    resume: bool = False
+    accept_changes: bool = False
     base: str | Path = "."
+    origin: Mapping[str, Any] | None = None
 
 
 def prepare(request: Request) -> Prepared:
@@ -101,8 +114,9 @@ def prepare(request: Request) -> Prepared:
     live: dict[str, Any] = {}
     _check_scalars(request)
     out = None if request.out is None else Path(request.out).absolute()
-    if out is not None:
-        rundir.check_free(out, overwrite=request.overwrite)
+    earlier = _earlier(request, out)
+    if earlier is not None:
+        request = replace(request, **settled(earlier, vars(request)))
     stages = _stages(request, live)
     writers = _tables("writer", request.writers, live) or ({"use": MEMORY if out is None else DISK},)
     if out is None and request.writers:
@@ -131,6 +145,7 @@ def prepare(request: Request) -> Prepared:
         init=init,
         temperature=check_temperature(request.temperature),
         seed=secrets.randbits(63) if request.seed is None else check_seed(request.seed),
+        on_nonfinite=check_policy(request.on_nonfinite),
         precision=request.precision,
         noise=noise,
         gradient="auto",
@@ -160,14 +175,45 @@ def prepare(request: Request) -> Prepared:
             seed=job.seed,
             chains=chains,
             grain=job.grain,
+            frozen=job.on_nonfinite == FREEZE,
         )
     observers = _observers(request, registry, live)
     choice = _gradient(request, runtime, plan, registry)
     job = replace(job, gradient=choice.name, layouts=tuple(look.layout for look in looks))
     runtime = Runtime(job, parts, fast={} if choice.fast is None else {plan.devices[0]: choice.fast})
-    return Prepared(
+    prepared = Prepared(
         runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks), choice.seconds
     )
+    return prepared if out is None else _identified(prepared, request, earlier, out)
+
+
+def _earlier(request: Request, out: Path | None) -> Earlier | None:
+    """Return the run that goes on, if one is there and is to."""
+    for name in ("resume", "accept_changes", "overwrite"):
+        if getattr(request, name) and out is None:
+            raise InputError(f"`out` must be set with `{name}`; got None. Say which run: out='runs/mine'.")
+    if out is None:
+        return None
+    if request.resume and request.overwrite:
+        raise InputError("a run must be resumed or overwritten; got both. Leave one of them out.")
+    if request.accept_changes and not request.resume:
+        raise InputError("changes must be accepted of a run that is resumed; got no `resume`. Set it too (--resume).")
+    if request.resume and not rundir.is_free(out):
+        return find_earlier(out)
+    rundir.check_free(out, overwrite=request.overwrite)
+    return None
+
+
+def _identified(prepared: Prepared, request: Request, earlier: Earlier | None, out: Path) -> Prepared:
+    job, parts = prepared.job, prepared.runtime.parts
+    size = prepared.plan.chunk_size
+    if earlier is not None:
+        # What has a row a chain may have more of them now.
+        rows = identity(job, parts, size, chains=min(job.chains, earlier.job.chains))
+        changes = check_same(earlier, job, rows, out, accept=request.accept_changes)
+        earlier = replace(earlier, changes=changes)
+    found = identity(job, parts, size, chains=job.chains)
+    return replace(prepared, identity=found, earlier=earlier, origin=request.origin)
 
 
 def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry) -> Choice:
@@ -183,6 +229,19 @@ def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry
 def _check_scalars(request: Request) -> None:
     if request.precision not in PRECISIONS:
         raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}; got {request.precision!r}. Choose one.")
+
+
+def check_policy(on_nonfinite: str) -> str:
+    """Return what becomes of a chain that leaves the finite numbers.
+
+    Raises:
+        InputError: It is none of the policies.
+    """
+    if on_nonfinite not in POLICIES:
+        raise InputError(
+            f"`on_nonfinite` must be one of {', '.join(POLICIES)}; got {on_nonfinite!r}. Leave it at 'raise'."
+        )
+    return on_nonfinite
 
 
 def check_temperature(temperature: float) -> float:
@@ -273,7 +332,7 @@ def _check_names(kind: str, tables: Sequence[Mapping[str, Any]]) -> None:
                     f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one."
                 )
         with about(kind, number, "name"):
-            if "/" in name or name.startswith(".") or not name:
+            if not rundir.is_name(name):
                 raise InputError(
                     f"a {kind}'s name must be usable as a folder; got '{name}'. Use letters, digits, - and _."
                 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from ebmcore.energy import BoundEnergy, has_value
 from ebmcore.energy_checks import check_energy, check_model, raised
 from ebmcore.errors import EbmcoreError, InputError, SamplerError, about
 from ebmcore.folding import folds
+from ebmcore.health import FROZEN
 from ebmcore.initial import Start, point_range
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
 from ebmcore.protocols import (
@@ -80,6 +82,7 @@ def probe(
     seed: int,
     chains: int,
     grain: int,
+    frozen: bool,
 ) -> tuple[Look, ...]:
     """Run a few chains for one step of each stage, and return what that told.
 
@@ -92,6 +95,7 @@ def probe(
         seed: The run's seed.
         chains: Number of chains of the run.
         grain: Chains that blocks begin at multiples of.
+        frozen: Whether draws say which chains are held.
 
     Raises:
         EnergyError: The energy breaks its contract.
@@ -104,6 +108,9 @@ def probe(
         with about("stage", index, "sampler"):
             state, info = check_first_step(energy, sampler, position, backend)
             layout = _layout(stage, sampler, state, info, energy, chains, grain) if stage.draws else None
+        if layout is not None and frozen:
+            marks = ArraySpec((chains, stage.draws), "bool", ("chain", "draw"))
+            layout = replace(layout, arrays={**layout.arrays, FROZEN: marks})
         size = sum(leaf.numel() * leaf.element_size() for _, leaf in fields_of(state))
         looks.append(Look(layout, size // len(state[0])))
     return tuple(looks)

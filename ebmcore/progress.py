@@ -42,7 +42,7 @@ class Progress:
     def ebmcore_run_started(self, run: RunInfo) -> None:
         """Begin to count."""
         self._began = self._clock()
-        self._complete = 0
+        self._complete = run.done * run.steps
         self._partial.clear()
         self._display.start(run)
 

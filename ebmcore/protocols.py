@@ -582,6 +582,8 @@ class JobSpec:
     init: Mapping[str, Any]
     temperature: float
     seed: int
+    on_nonfinite: str
+    """What becomes of a chain that leaves the finite numbers: `"raise"` or `"freeze"`."""
     precision: str
     noise: str
     """Name of the noise backend."""
@@ -608,6 +610,7 @@ class JobSpec:
             "init": dict(self.init),
             "temperature": self.temperature,
             "seed": self.seed,
+            "on_nonfinite": self.on_nonfinite,
             "precision": self.precision,
             "noise": self.noise,
             "gradient": self.gradient,
@@ -634,6 +637,25 @@ class JobSpec:
 
 
 @dataclass(frozen=True)
+class WrittenBlock:
+    """A block that every writer was given: the draws [first, last) of a chunk in a stage."""
+
+    stage: int
+    first: int
+    last: int
+    sha256: Mapping[str, str]
+    """Of each array's bytes, [hi - lo, last - first, ...] in C order."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"stage": self.stage, "first": self.first, "last": self.last, "sha256": dict(self.sha256)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WrittenBlock:
+        digests = {str(name): str(digest) for name, digest in data["sha256"].items()}
+        return cls(int(data["stage"]), int(data["first"]), int(data["last"]), digests)
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What a worker reports of a chunk that it finished: its data is durable."""
 
@@ -642,6 +664,10 @@ class Receipt:
     seconds: float
     reduced: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     """For each reducer its accumulators, those of the chunk's groups stacked on axis 0 in chain order."""
+    blocks: tuple[WrittenBlock, ...] = ()
+    """What was written, with checksums."""
+    frozen: int = 0
+    """Chains that left the finite numbers and were held."""
 
     def to_json(self) -> dict[str, Any]:
         """Tensors become their dtype, shape and little-endian bytes in base64."""
@@ -652,6 +678,8 @@ class Receipt:
             "reduced": {
                 name: {key: _tensor_to_json(value) for key, value in acc.items()} for name, acc in self.reduced.items()
             },
+            "blocks": [block.to_json() for block in self.blocks],
+            "frozen": self.frozen,
         }
 
     @classmethod
@@ -659,7 +687,9 @@ class Receipt:
         reduced = {
             name: {key: _tensor_from_json(value) for key, value in acc.items()} for name, acc in data["reduced"].items()
         }
-        return cls(Chunk.from_json(data["chunk"]), str(data["device"]), float(data["seconds"]), reduced)
+        blocks = tuple(WrittenBlock.from_json(block) for block in data["blocks"])
+        chunk, seconds = Chunk.from_json(data["chunk"]), float(data["seconds"])
+        return cls(chunk, str(data["device"]), seconds, reduced, blocks, int(data["frozen"]))
 
 
 class Executor(Protocol):
@@ -686,6 +716,8 @@ class RunInfo:
     chunks: int
     devices: tuple[str, ...]
     seed: int
+    done: int = 0
+    """Chains that an earlier process had finished."""
 
 
 def _tensor_to_json(value: Tensor) -> dict[str, Any]:

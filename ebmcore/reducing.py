@@ -47,6 +47,20 @@ class Groups:
         single = {key: torch.stack([acc[key] for acc in rest]) for key in rest[0]}
         return {key: torch.cat([self._stacked[key], value]) for key, value in single.items()} if self._whole else single
 
+    def take_up(self, stacked: Acc) -> None:
+        """Go on with the accumulators that another `stacked`.
+
+        Raises:
+            ValueError: There are not as many groups.
+        """
+        groups = self._whole + len(self._single)
+        if any(len(value) != groups for value in stacked.values()):
+            raise ValueError(f"{groups} groups")
+        if self._whole:
+            self._stacked = {key: value[: self._whole].clone() for key, value in stacked.items()}
+        for row, lo in enumerate(self._single, self._whole):
+            self._single[lo] = {key: value[row].clone() for key, value in stacked.items()}
+
     def _update(self, block: Block) -> None:
         edge = block.lo + self._whole * self._grain
         if isinstance(self._reducer, HasGroups) and self._whole:

@@ -28,6 +28,7 @@ def run_file(prepared: Prepared) -> dict[str, Any]:
         "init": init["use"] if set(init) == {"use"} else init,
         "temperature": job.temperature,
         "seed": job.seed,
+        "on_nonfinite": job.on_nonfinite,
     }
     engine = {
         "devices": list(prepared.plan.devices),

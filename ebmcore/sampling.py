@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-import signal
-import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from ebmcore import rundir
-from ebmcore.energy import frozen
-from ebmcore.observers import Observers
-from ebmcore.prepare import SUMMARY, Prepared, Request, prepare
-from ebmcore.progress import Progress
-from ebmcore.protocols import Chunk, JobSpec, RunInfo, Writer
-from ebmcore.reducing import Reduction
-from ebmcore.resolved import run_file
+from ebmcore.executing import execute
+from ebmcore.prepare import Request, prepare
 from ebmcore.result import Result
-from ebmcore.runtime import close_runtime, open_runtime
-from ebmcore.stored import data_folder
+from ebmcore.stopping import StopHandler
 
 
 def sample(
@@ -49,6 +32,7 @@ def sample(
     precision: str = "float32",
     noise: str = "auto",
     gradient: str = "auto",
+    on_nonfinite: str = "raise",
     condition: Mapping[str, Tensor | str | Path] | None = None,
     shared: Mapping[str, Tensor | str | Path] | None = None,
     writers: Any = (),
@@ -56,6 +40,8 @@ def sample(
     observers: Any = (),
     out: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    accept_changes: bool = False,
     progress: bool | None = None,
     base: str | Path = ".",
 ) -> Result:
@@ -88,6 +74,8 @@ def sample(
         noise: Name of the noise backend.
         gradient: `"auto"`: the energy's closed form, else an installed backend that takes the energy, else autograd;
             or `"closed_form"`, `"autograd"`, the name of a backend.
+        on_nonfinite: `"raise"` ends the run at a chain that leaves the finite numbers, and names it; `"freeze"` holds
+            it at the last state that was looked through (every 128 steps), marks it in `stats["frozen"]`, and goes on.
         condition: Keyword arguments of the energy with one row a chain: tensors, or .npy or .safetensors files.
         shared: Keyword arguments of the energy that are the same for all chains.
         writers: Names or tables; by default `npy` with `out`, else draws stay in memory.
@@ -95,6 +83,9 @@ def sample(
         observers: Objects with `ebm.hookimpl` methods, names or tables.
         out: Directory of the run, which must not exist yet; by default nothing is written.
         overwrite: Replace an older run in `out`.
+        resume: Go on with the run in `out`: only what is missing runs, and it ends with the bytes of an undisturbed
+            run; where there is none, begin it. What it is must be the same, but for devices, executor and more chains.
+        accept_changes: Go on with what has changed, for the chunks that are missing.
         progress: Show a progress bar; by default on a terminal.
         base: Folder that references such as `"./file.py:Name"` are relative to.
 
@@ -107,7 +98,8 @@ def sample(
         SamplerError: The sampler breaks its contract.
         NonFiniteError: A chain left the finite numbers; the message names it.
         RunError: The run could not finish.
-        KeyboardInterrupt: Ctrl-C; what was committed stays in `out`.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM; what was committed, and how far the chunks in flight came, stays in
+            `out`. A second Ctrl-C does not wait for the steps in flight.
     """
     request = Request(
         energy=energy,
@@ -126,6 +118,7 @@ def sample(
         precision=precision,
         noise=noise,
         gradient=gradient,
+        on_nonfinite=on_nonfinite,
         condition=condition,
         shared=shared,
         writers=writers,
@@ -133,169 +126,19 @@ def sample(
         observers=observers,
         out=out,
         overwrite=overwrite,
+        resume=resume,
+        accept_changes=accept_changes,
         base=base,
     )
-    return execute(prepare(request), progress=progress)
+    return run(request, progress=progress)
 
 
-def execute(prepared: Prepared, *, progress: bool | None) -> Result:
-    """Run what was prepared.
+def run(request: Request, *, progress: bool | None = None, again: StopHandler | None = None) -> Result:
+    """Run what is asked for; see `sample`.
 
     Args:
-        prepared: The job, its objects and its plan.
+        request: What.
         progress: As in `sample`.
-
-    Raises:
-        InputError: The run directory cannot be made, or a writer refuses it; nothing was written.
-        RunError: The run could not finish.
+        again: What a second Ctrl-C does; by default what it does without a run.
     """
-    job, plan, runtime = prepared.job, prepared.plan, prepared.runtime
-    shown = sys.stderr.isatty() if progress is None else progress
-    info = RunInfo(
-        job.id,
-        None if job.path is None else Path(job.path),
-        job.chains,
-        job.stages[-1].draws,
-        plan.steps,
-        len(plan.chunks),
-        plan.devices,
-        job.seed,
-    )
-    observers = Observers([*prepared.observers, *([Progress()] if shown else [])])
-
-    def report(chunk: Chunk, step: int, stats: Mapping[str, float]) -> None:
-        observers.ebmcore_progress(run=info, chunk=chunk, step=step, stats=stats)
-
-    runtime.progress = report
-    manifest = _manifest(prepared)
-    if job.path is None:
-        _prepare_writers(job, runtime.parts.writers)
-    else:
-        with rundir.made(Path(job.path), run_file(prepared), manifest) as making:
-            _prepare_writers(replace(job, path=str(making)), runtime.parts.writers)
-    open_runtime(runtime)
-    try:
-        with frozen(runtime.parts.model), _stoppable(runtime.stop):
-            observers.ebmcore_run_started(run=info)
-            started = time.perf_counter()
-            reductions = _run_chunks(prepared, info, observers)
-            seconds = time.perf_counter() - started
-        reduced = {name: reduction.finish() for name, reduction in reductions.items()}
-        summary = _summary(prepared, seconds, reduced)
-        _finish_writers(prepared, summary)
-    except BaseException as error:
-        observers.ebmcore_run_failed(run=info, error=error)
-        raise
-    finally:
-        close_runtime(job)
-    if job.path is not None:
-        rundir.finish(Path(job.path), summary)
-    reduced.pop(SUMMARY)
-    result = Result(job, runtime.parts.writers, summary, manifest, reduced)
-    observers.ebmcore_run_finished(run=info, result=result)
-    return result
-
-
-def _run_chunks(prepared: Prepared, info: RunInfo, observers: Observers) -> dict[str, Reduction]:
-    job, plan = prepared.job, prepared.plan
-    layout = job.layouts[-1]
-    assert layout is not None
-    reductions = {name: Reduction(reducer, layout) for name, reducer in prepared.runtime.parts.reducers.items()}
-    receipts = prepared.executor.run(job, plan.chunks, plan.devices)
-    try:
-        for receipt in receipts:
-            if job.path is not None:
-                rundir.commit(Path(job.path), receipt)
-            for name, groups in receipt.reduced.items():
-                reductions[name].add(receipt.chunk.lo, receipt.chunk.hi, groups)
-            observers.ebmcore_chunk_done(run=info, chunk=receipt.chunk, receipt=receipt)
-    finally:
-        prepared.runtime.stop.set()
-        receipts.close()
-    return reductions
-
-
-@contextmanager
-def _stoppable(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C end the chunks in flight too, which do not run in the thread that gets the signal."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        stop.set()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _prepare_writers(job: JobSpec, writers: Mapping[str, Writer]) -> None:
-    for stage, layout in enumerate(job.layouts):
-        for name, writer in writers.items():
-            if layout is not None:
-                folder = data_folder(job, name, stage)
-                if job.path is not None:
-                    folder.mkdir(parents=True, exist_ok=True)
-                writer.prepare(folder, layout, ())
-
-
-def _finish_writers(prepared: Prepared, summary: Mapping[str, Any]) -> None:
-    prepared.runtime.close()
-    for stage, layout in enumerate(prepared.job.layouts):
-        for name, writer in prepared.runtime.parts.writers.items():
-            if layout is not None:
-                writer.finish(data_folder(prepared.job, name, stage), layout, summary)
-
-
-def _manifest(prepared: Prepared) -> dict[str, Any]:
-    from importlib_metadata import version
-
-    return {
-        "ebmcore": version("ebmcore"),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "seed": prepared.job.seed,
-        "plan": prepared.plan.to_json(),
-        "executor": dict(prepared.executor_table),
-        "gradient": prepared.job.gradient,
-        "gradient_seconds": round(prepared.gradient_seconds, 3),
-        "plugins": list(prepared.runtime.parts.records),
-        "job": prepared.job.to_json(),
-    }
-
-
-def _summary(prepared: Prepared, seconds: float, reduced: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Any]:
-    job, plan, stage = prepared.job, prepared.plan, prepared.job.stages[-1]
-    moments = reduced[SUMMARY]
-    files = {}
-    if job.path is not None:
-        last = len(job.stages) - 1
-        for name in prepared.runtime.parts.writers:
-            files[name] = str(data_folder(job, name, last))
-    return {
-        "chains": job.chains,
-        "draws": stage.draws,
-        "steps": plan.steps,
-        "shape": list(job.shape),
-        "seconds": round(seconds, 3),
-        "chains_per_second": round(job.chains / seconds, 1),
-        "mean": moments["mean"].tolist(),
-        "sd": moments["sd"].tolist(),
-        "devices": list(plan.devices),
-        "workers": plan.workers,
-        "chunks": len(plan.chunks),
-        "seed": job.seed,
-        "files": files,
-        "reduced": {
-            name: {key: value.tolist() for key, value in values.items()}
-            for name, values in reduced.items()
-            if name != SUMMARY
-        },
-    }
+    return execute(prepare(request), progress=progress, again=again)

@@ -21,7 +21,7 @@ from ebmcore.folding import Folder, folds
 from ebmcore.noise import INIT, CounterNoise, check_seed
 from ebmcore.parts import as_table, build_part
 from ebmcore.plan import grain_of, make_plan
-from ebmcore.prepare import check_temperature, whole
+from ebmcore.prepare import check_policy, check_temperature, whole
 from ebmcore.probe import check_first_step, needs
 from ebmcore.protocols import Chunk, HasEnsembleSize, NoiseBackend, Sampler
 from ebmcore.registry import default
@@ -46,6 +46,8 @@ class Session:
         noise: Name of the noise backend.
         gradient: As in `ebm.sample`. A backend is compared with autograd again when weights have changed, and is used
             where the energy itself is called: not for a copy of it in another precision or on another device.
+        on_nonfinite: As in `ebm.sample`; a chain that is held comes back where it was last looked through, at
+            the latest where it began, and is marked in `stats["frozen"]`.
         shared: Keyword arguments of the energy that are the same for all chains.
         base: Folder that references such as `"./file.py:Name"` are relative to.
 
@@ -70,6 +72,7 @@ class Session:
         temperature: float = 1.0,
         noise: str = "auto",
         gradient: str = "auto",
+        on_nonfinite: str = "raise",
         shared: Mapping[str, Tensor] | None = None,
         base: str | Path = ".",
     ) -> None:
@@ -80,8 +83,9 @@ class Session:
         self._model = build_part("model", as_table("model", energy, "energy", live), live, registry, folder)[0]
         table = as_table("sampler", sampler, "sampler", live)
         self._sampler: Sampler[Any] = build_part("sampler", table, live, registry, folder)[0]
-        self._noise, self._gradient = noise, gradient
+        self._noise, self._gradient, self._on_nonfinite = noise, gradient, check_policy(on_nonfinite)
         self._gradients: WatchedGradient | None = None
+        self._bound: dict[str, BoundEnergy] = {}
         self._backend: NoiseBackend | None = None
         self._devices = None if devices == "auto" else resolve_devices(devices)
         self._first = whole("first_chain", first_chain, 0)
@@ -129,9 +133,10 @@ class Session:
             position_bytes=x[0].numel() * x.element_size(),
         )
         with frozen(self._model), torch.no_grad():
-            if self._gradients is not None:
-                self._gradients.look(self._energy(x, labels[0], condition), x)
             energies = {label: self._energy(x, label, condition) for label in plan.devices}
+            if self._gradients is not None:
+                self._gradients.look(energies[labels[0]], x)
+                energies = {label: self._gradients.applied(energy) for label, energy in energies.items()}
             work = [(energies[labels[i % len(labels)]], x, chunk, steps) for i, chunk in enumerate(plan.chunks)]
             if len(work) == 1:
                 parts = [self._advance(*work[0])]
@@ -187,21 +192,25 @@ class Session:
         with torch.no_grad():
             position = x[chunk.lo : chunk.hi].detach().to(energy.device, copy=True).contiguous()
             rows = energy.rows(chunk.lo, chunk.hi)
-            last = advance(rows, self._sampler, position, noise, 0, steps, on_step=fold)
-        return last, {} if folder is None else folder.take()
+            last, frozen = advance(
+                rows, self._sampler, position, noise, 0, steps, on_step=fold, on_nonfinite=self._on_nonfinite
+            )
+        stats = {} if folder is None else folder.take()
+        return last, stats if frozen is None else {**stats, "frozen": frozen}
 
     def _energy(self, x: Tensor, label: str, condition: Mapping[str, Tensor]) -> BoundEnergy:
         device = torch_device(label)
-        energy = BoundEnergy(
-            place(self._model, device, x.dtype, own=label.startswith("cpu:")),
-            shape=tuple(x.shape[1:]),
-            dtype=x.dtype,
-            device=device,
-            temperature=self._temperature,
-            condition=condition,
-            shared={name: value.to(device) for name, value in self._shared.items()},
-        )
-        return energy if self._gradients is None else self._gradients.applied(energy)
+        placed = place(self._model, device, x.dtype, own=label.startswith("cpu:"))
+        if label not in self._bound or self._bound[label].model is not placed:
+            self._bound[label] = BoundEnergy(
+                placed,
+                shape=tuple(x.shape[1:]),
+                dtype=x.dtype,
+                device=device,
+                temperature=self._temperature,
+                shared={name: value.to(device) for name, value in self._shared.items()},
+            )
+        return self._bound[label].conditioned(condition)
 
     def _labels(self, x: Tensor) -> tuple[str, ...]:
         if self._devices is not None:
@@ -231,6 +240,7 @@ class Session:
             name = choose_noise(self._noise, self._labels(x), x.dtype, default())
             self._backend = build_part("noise", {"use": name}, {}, default(), Path())[0]
             self._gradients = None
+            self._bound.clear()
             with frozen(self._model):
                 energy = self._energy(x, self._labels(x)[0], condition)
                 check_first_step(energy, self._sampler, x, self._backend)

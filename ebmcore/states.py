@@ -23,6 +23,17 @@ def select_rows(state: S, index: Tensor) -> S:
     return map_state(lambda rows: rows.index_select(0, index), state)
 
 
+def merged(mask: Tensor, a: S, b: S) -> S:
+    """Return a state with the rows of `a` where `mask` [n] is true, and those of `b` elsewhere."""
+    leaves = dict(fields_of(b))
+    others = dict(fields_of(a))
+    return rebuilt(b, lambda name: torch.where(_rows(mask, leaves[name]), others[name], leaves[name]))
+
+
+def _rows(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.view(-1, *(1,) * (like.ndim - 1))
+
+
 def fields_of(state: tuple[Any, ...], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted name, leaf) for every leaf of a state."""
     for name, value in zip(state._fields, state, strict=True):  # type: ignore[attr-defined]
@@ -30,6 +41,15 @@ def fields_of(state: tuple[Any, ...], prefix: str = "") -> Iterator[tuple[str, A
             yield from fields_of(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def rebuilt(template: S, leaf: Callable[[str], Tensor], prefix: str = "") -> S:
+    """Return a state of the structure of `template` with `leaf(dotted name)` for every leaf."""
+    values = []
+    for name, value in zip(template._fields, template, strict=True):  # type: ignore[attr-defined]
+        dotted = f"{prefix}{name}"
+        values.append(rebuilt(value, leaf, f"{dotted}.") if is_named_tuple(value) else leaf(dotted))
+    return type(template)(*values)
 
 
 def is_named_tuple(value: object) -> bool:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ebmcore.errors import InputError
 from ebmcore.protocols import HasRead, JobSpec, Layout, Writer
 from ebmcore.registry import default
+from ebmcore.registry.references import is_direct
+from ebmcore.rundir import name_of as name_of
 
 NO_FOLDER = Path("/dev/null")
 """Where a run in memory sends a writer that wants files: nothing can be made there."""
-
-
-def name_of(table: Mapping[str, Any]) -> str:
-    """Return the name of a writer or reducer within its run: its `name`, else what it uses without decoration."""
-    used = str(table.get("use", table.get("of")))
-    return str(table.get("name", used.split("@")[0].rsplit(":")[-1].rsplit(".")[-1]))
 
 
 def data_folder(job: JobSpec, name: str, stage: int) -> Path:
@@ -59,8 +57,15 @@ def read_array(job: JobSpec, stage: int, writers: Mapping[str, Writer], name: st
     raise InputError(f"a run must have a writer that can be read; got {', '.join(writers) or 'none'}. Add npy to them.")
 
 
+def sha256(array: np.ndarray[Any, Any]) -> str:
+    """Return the sha256 of an array's bytes in C order."""
+    data = np.ascontiguousarray(array)
+    # An empty array has no bytes that could be cast.
+    return hashlib.sha256(data.data.cast("B") if data.size else b"").hexdigest()
+
+
 def readers(job: JobSpec) -> dict[str, Writer]:
-    """Build a stored run's writers, installed names alone: a file that a manifest names is not ours to run.
+    """Build a stored run's writers, installed names alone: what else a manifest names is not ours to run.
 
     Raises:
         InputError: A writer cannot be had.
@@ -68,7 +73,16 @@ def readers(job: JobSpec) -> dict[str, Writer]:
     writers = {}
     for table in job.writers:
         use = str(table.get("use", ""))
-        if use and ":" not in use and not use.endswith(".py"):
-            plain = {key: value for key, value in table.items() if key != "name"}
-            writers[name_of(table)] = default().build("writer", plain).object
+        plain = {key: value for key, value in table.items() if key not in ("name", "use")}
+        if use and not is_direct(use) and not _names_more(plain):
+            writers[name_of(table)] = default().build("writer", {"use": use, **plain}).object
     return writers
+
+
+def _names_more(value: Any) -> bool:
+    """Could a writer's settings name objects of their own?"""
+    if isinstance(value, Mapping):
+        return "use" in value or any(map(_names_more, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_names_more, value))
+    return isinstance(value, str) and is_direct(value)

@@ -22,6 +22,7 @@ import ebmcore as ebm
 import ebmcore.sampling
 from ebmcore import errors
 from ebmcore.cli import main
+from ebmcore.prepare import Request
 from ebmcore.registry import renew
 
 FILE = """\
@@ -51,15 +52,16 @@ def job(tmp_path):
 
 
 class Sampling:
-    """Stands for `ebmcore.sampling.sample`: notes its arguments, and answers as it would."""
+    """Stands for `ebmcore.sampling.run`: notes what is asked for, and answers as it would."""
 
     def __init__(self):
         self.arguments = {}
         self.raises = self.warns = None
         self.moments = {"shape": [2], "mean": [0.5, -0.25], "sd": [1.0, 2.0]}
 
-    def __call__(self, **arguments):
-        self.arguments = arguments
+    def __call__(self, request, *, progress, again):
+        arguments = {name: value for name, value in vars(request).items() if value != getattr(Request, name, None)}
+        self.arguments = {**arguments, "progress": progress}
         if self.raises is not None:
             raise self.raises
         if self.warns is not None:
@@ -85,7 +87,7 @@ class Sampling:
 @pytest.fixture
 def sampling(monkeypatch):
     stub = Sampling()
-    monkeypatch.setattr(ebmcore.sampling, "sample", stub)
+    monkeypatch.setattr(ebmcore.sampling, "run", stub)
     return stub
 
 
@@ -167,7 +169,7 @@ def test_help_lists_the_commands(capsys):
         (["../x"], "no command named '../x'"),
         (["--versoin"], "--versoin"),
         (["run"], "Missing argument 'FILE'. See: ebmcore run --help"),
-        (["run", "x.toml", "--resume"], "--resume"),
+        (["run", "x.toml", "--resum"], "--resum"),
         (["run", "none.toml"], "a run file must exist; got none.toml"),
         (["run", "."], "must be a file; got the folder"),
         (["plan"], "Missing argument 'FILE'. See: ebmcore plan --help"),
@@ -208,12 +210,9 @@ def test_run_hands_the_file_to_sample(job, sampling):
         "steps": 1000,
         "seed": 7,
         "init": "uniform",
-        "writers": (),
-        "reducers": (),
-        "observers": (),
         "base": job.parent,
         "out": job.parent / "runs" / "doublewell",
-        "overwrite": False,
+        "origin": {"file": str(job), "set": ["run.chains=1e6", "run.init=uniform"]},
         "progress": True,
     }
 
@@ -273,7 +272,11 @@ def test_coordinates_are_named_by_their_index(job, sampling, capsys):
         (errors.EnergyError("x"), 2, "error: x\n"),
         (errors.SamplerError("x"), 2, "error: x\n"),
         (errors.RunStopped("x"), 130, "error: x\n"),
-        (KeyboardInterrupt(), 130, "error: stopped by the user; what was committed stays.\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "error: stopped by the user; what is done stays. Go on: ebmcore run doublewell.toml --resume\n",
+        ),
         (
             ZeroDivisionError("x"),
             1,
@@ -283,9 +286,10 @@ def test_coordinates_are_named_by_their_index(job, sampling, capsys):
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
 @pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["", "debug"])
-def test_errors_are_one_line_and_a_code(job, sampling, capsys, error, code, words, debug):
+def test_errors_are_one_line_and_a_code(job, sampling, capsys, monkeypatch, error, code, words, debug):
     sampling.raises = error
-    assert main(["run", str(job), *debug]) == code
+    monkeypatch.chdir(job.parent)
+    assert main(["run", job.name, *debug]) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert err.lstrip().endswith(words)
@@ -339,7 +343,9 @@ def test_ctrl_c_ends_a_run_with_130_and_one_line(job):
         out, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "error: stopped by the user; what was committed stays."
+    start, command = err.splitlines()[-1].split(" Go on: ebmcore ")
+    assert start == "error: stopped by the user; what is done stays."
+    assert shlex.split(command)[-1] == "--resume"
     assert "Traceback" not in err
 
 
@@ -402,7 +408,7 @@ def test_show_names_draws_files_versions_and_plugins(two, capsys):
         assert words in out, words
 
 
-def test_show_of_an_unfinished_run_says_how_far_it_came_and_how_to_start_over(two, capsys):
+def test_show_of_an_unfinished_run_says_how_far_it_came_and_how_to_go_on(two, capsys):
     draws = (two / "data/npy/draws.npy").read_bytes()
     (two / "summary.json").unlink()
     commits = (two / "commits.jsonl").read_text().splitlines()
@@ -413,8 +419,9 @@ def test_show_of_an_unfinished_run_says_how_far_it_came_and_how_to_start_over(tw
     assert main(["show", str(two)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(f"unfinished, 2 of 4 chunks are committed, {done} of 200 chains, seed 3")
-    again = lines[-1].removeprefix("next: ebmcore ").removesuffix("   (it starts over)")
-    assert main([*shlex.split(again), "--quiet"]) == 0
+    again = shlex.split(lines[-1].removeprefix("next: ebmcore "))
+    assert again == ["run", str(two.with_suffix(".toml")), "--out", str(two), "--resume"]
+    assert main([*again, "--quiet"]) == 0
     assert (two / "data/npy/draws.npy").read_bytes() == draws
 
 
@@ -423,7 +430,8 @@ def test_show_of_an_unfinished_run_of_objects_does_not_name_a_command_that_fails
     ebm.sample(lambda x: x.square().sum(-1), ula, chains=64, shape=(2,), steps=2, out=tmp_path / "run")
     (tmp_path / "run/summary.json").unlink()
     assert main(["show", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("next: run the program again that made it")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"next: in the program that made it, ebmcore.sample(..., out='{tmp_path / 'run'}', resume=True)"
 
 
 def test_show_reads_the_directory_alone(two, capsys):

@@ -302,7 +302,7 @@ MISTAKES = {
     "precision": (
         FILE + "[engine]\nprecision = 'half'\n",
         f":{LAST + 1}: ",
-        "must be 'float32' or 'float64'; got 'half'",
+        "must be 'float32', 'float64', 'bfloat16' or 'float16'; got 'half'",
     ),
     "second writer": (
         FILE + "[[writer]]\nuse = 'npy'\n[[writer]]\nuse = 3\n",

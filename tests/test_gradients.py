@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,10 @@ import torch
 from torch import nn
 
 import ebmcore as ebm
+from ebmcore.cli import main
 from ebmcore.registry.process import renew
+
+plan = importlib.import_module("ebmcore.cli.plan")  # the package has a command of that name
 
 RUN = {"chains": 200, "shape": (2,), "steps": 40, "seed": 3}
 ULA = ebm.use("ula", step_size=0.01)
@@ -208,8 +212,51 @@ def test_a_run_file_names_it(tmp_path):
     file = tmp_path / "job.toml"
     text = '[model]\nuse = "double_well"\n[sampler]\nuse = "ula"\nstep_size = 0.01\n[run]\nchains = 64\nsteps = 5\n'
     file.write_text(text + 'shape = [2]\n[engine]\ngradient = "autograd"\n')
-    from ebmcore.cli import main
-
     assert main(["run", str(file), "--quiet"]) == 0
     assert ebm.open_run(tmp_path / "runs" / "job").provenance["gradient"] == "autograd"
     assert 'gradient = "autograd"' in (tmp_path / "runs" / "job" / "run.toml").read_text()
+
+
+@dataclass(frozen=True)
+class Quick:
+    """The closed form of `Slow`."""
+
+    compiles: ClassVar[bool] = True
+
+    def build(self, energy, shape, dtype, device):
+        return lambda x: (x.square().sum(-1), 2 * x)
+
+
+SLOW = """
+class Slow:
+    shape = (2,)
+
+    def __call__(self, x):
+        for _ in range(200):
+            x = x + 0.0
+        return x.square().sum(-1)
+"""
+
+
+@pytest.mark.parametrize(("long", "advised"), [(0.0, True), (1e9, False)])
+def test_plan_measures_a_compiled_gradient_where_the_run_is_long(backend, tmp_path, monkeypatch, capsys, long, advised):
+    backend(Quick)
+    monkeypatch.setattr(plan, "LONG", long)
+    monkeypatch.setattr(plan, "COMPILED", "mine")
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "job.toml").write_text(
+        '[model]\nuse = "./slow.py:Slow"\n[sampler]\nuse = "ula"\nstep_size = 0.01\n[run]\nchains = 64\nsteps = 9999\n'
+    )
+    assert main(["plan", str(tmp_path / "job.toml")]) == 0
+    assert ('advice       gradient = "mine" would take about' in capsys.readouterr().out) == advised
+
+
+def test_a_long_run_by_autograd_names_the_plan(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.import_module("ebmcore.cli.run"), "LONG", 0.0)
+    (tmp_path / "slow.py").write_text(SLOW)
+    file = tmp_path / "job.toml"
+    file.write_text(
+        '[model]\nuse = "./slow.py:Slow"\n[sampler]\nuse = "ula"\nstep_size = 0.01\n[run]\nchains = 64\nsteps = 2\n'
+    )
+    assert main(["run", str(file)]) == 0
+    assert f"gradients were autograd's: ebmcore plan {file} measures a compiled one" in capsys.readouterr().out

@@ -58,6 +58,14 @@ def test_the_automatic_size_is_chains_a_worker_capped_by_bytes():
     assert small.chunk_size * 8 <= 2**18 + 64 * 8
 
 
+@pytest.mark.parametrize("chains", [100_000, 300_000, 1_000_000])
+def test_workers_get_equal_parts(chains):
+    cut = plan(chains, workers=2)
+    turns = -(-len(cut.chunks) // 2)
+    # The busiest worker has no more than its share, but for rounding to the grid.
+    assert turns * cut.chunk_size <= chains / 2 + turns * ALIGN
+
+
 @given(chunk=st.integers(1, 10**6), draw_bytes=st.integers(1, 10**6), draws=st.integers(1, 10**5), grain=st.just(64))
 def test_blocks_are_whole_groups(chunk, draw_bytes, draws, grain):
     group = group_draws(grain, draw_bytes, draws)

@@ -29,10 +29,14 @@ Write a plugin:    ebmcore new-plugin sampler NAME, then ebmcore plugins check N
 NO_PLUGIN = "EBMCORE_NO_PLUGIN"
 """What blocks plugins, in this process and in those that it starts; --no-plugin adds to it."""
 
+<<<<<<< HEAD
 _COMMANDS = {
     **{name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show")},
     "new-plugin": "ebmcore.cli.new_plugin:new_plugin",
 }
+=======
+_COMMANDS = {name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show", "verify")}
+>>>>>>> main
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebmcore.cli import common_options
-from ebmcore.cli.jobs import job_options, read_job, run_command
+from ebmcore.cli.jobs import LONG, job_options, read_job, run_command
 from ebmcore.cli.report import amount, built, labelled, stages, title
 
 if TYPE_CHECKING:
     from ebmcore.measure import Cost
     from ebmcore.prepare import Prepared
+
+COMPILED = "inductor"
+"""The gradient backend that is only used when it is named."""
 
 
 @click.command()
@@ -31,18 +34,21 @@ def plan(file: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     config, arguments = read_job(file, overrides, out)
 
     from ebmcore.errors import NonFiniteError
-    from ebmcore.measure import measure
     from ebmcore.prepare import Request, prepare
 
     with config.located():
         prepared = prepare(Request(**arguments, overwrite=True))
         costs: list[Cost] | NonFiniteError
         try:
-            costs = [measure(prepared, index) for index in range(len(prepared.job.stages))]
+            costs = _measured(prepared)
         except NonFiniteError as error:
             costs = error
     lines = [*_what(prepared, arguments), *_cut(prepared, arguments), *_memory(prepared, costs), *_disk(prepared)]
-    lines += [*_time(prepared, costs, arguments), *_next(prepared, run_command(file, overrides, out))]
+    lines += [
+        *_time(prepared, costs, arguments),
+        *_compiled(prepared, costs, arguments),
+        *_next(prepared, run_command(file, overrides, out)),
+    ]
     click.echo("\n".join(lines))
 
 
@@ -117,12 +123,11 @@ def _time(prepared: Prepared, costs: list[Cost] | Exception, arguments: Mapping[
     if not isinstance(costs, list):
         yield labelled("time", f"not known, a probe of some steps failed: {costs}")
         return
-    cut, total = prepared.plan, 0.0
+    cut, total = prepared.plan, _seconds(prepared, costs)
     size = min(cut.chunk_size, cut.chains)
     rounds = -(-len(cut.chunks) // cut.workers)
     lines = []
-    for index, (cost, stage) in enumerate(zip(costs, prepared.job.stages, strict=True)):
-        total += rounds * cost.seconds(size, stage.warmup + stage.steps)
+    for index, cost in enumerate(costs):
         label = f"step of {index}" if len(costs) > 1 else "step"
         chain = f"and {_short(cost.chain)} a chain" if cost.chain else f"for {_count(size, 'chain')}"
         lines.append(labelled(label, f"{_short(cost.step)} {chain}"))
@@ -133,6 +138,42 @@ def _time(prepared: Prepared, costs: list[Cost] | Exception, arguments: Mapping[
     fixed = sum(cost.step for cost in costs) / max(sum(cost.seconds(size, 1) for cost in costs), 1e-12)
     if rounds > 1 and fixed > 0.5 and arguments.get("chunk_size", "auto") != "auto":
         yield labelled("advice", f"{fixed:.0%} of a step does not depend on its chains: a larger chunk_size takes less")
+
+
+def _compiled(prepared: Prepared, costs: list[Cost] | Exception, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Measure the gradient that has to be compiled, where the run is long enough to pay for that."""
+    from ebmcore.errors import InputError
+    from ebmcore.gradients import AUTOGRAD
+    from ebmcore.prepare import Request, prepare
+    from ebmcore.progress import duration
+    from ebmcore.registry import default
+
+    if not isinstance(costs, list) or prepared.job.gradient != AUTOGRAD or "gradient" in arguments:
+        return
+    now = _seconds(prepared, costs)
+    if now < LONG or COMPILED not in {record.name for record in default().records("gradient")}:
+        return
+    try:
+        other = prepare(Request(**{**arguments, "gradient": COMPILED}, overwrite=True))
+    except InputError:
+        return
+    then = _seconds(other, _measured(other)) + other.gradient_seconds
+    if then < now:
+        yield labelled("advice", f'gradient = "{COMPILED}" would take about {duration(then)}, compiling included')
+
+
+def _measured(prepared: Prepared) -> list[Cost]:
+    from ebmcore.measure import measure
+
+    return [measure(prepared, index) for index in range(len(prepared.job.stages))]
+
+
+def _seconds(prepared: Prepared, costs: list[Cost]) -> float:
+    """Return the seconds of the run: its chunks one after the other on each worker."""
+    cut = prepared.plan
+    rounds, size = -(-len(cut.chunks) // cut.workers), min(cut.chunk_size, cut.chains)
+    stages = zip(costs, prepared.job.stages, strict=True)
+    return rounds * sum(cost.seconds(size, stage.warmup + stage.steps) for cost, stage in stages)
 
 
 def _short(seconds: float) -> str:

@@ -18,6 +18,8 @@ def what_ran(manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterato
         f"{title(manifest['job'])}: {summary['chains']:,} chains x {summary['steps']:,} steps on {workers}"
         f" in {summary['seconds']:.2f} s, {summary['chains_per_second']:,.0f} chains/s, seed {summary['seed']}"
     )
+    if summary.get("resumed_at"):
+        yield labelled("resumed", f"{summary['resumed_at']:,} of the chains were there before, without their time")
     yield from stages(manifest["job"])
 
 
@@ -46,6 +48,12 @@ def moments(summary: Mapping[str, Any]) -> Iterator[str]:
         mean = math.fsum(means) / len(means)
         variance = math.fsum(sd**2 + (each - mean) ** 2 for each, sd in zip(means, sds, strict=True)) / len(means)
         yield f"  all {len(means):,} coordinates   mean {mean: .6g}   sd {math.sqrt(variance):.6g}"
+
+
+def health(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Say how many chains were held, if any were."""
+    if count := summary["frozen"]:
+        yield labelled("frozen", f"{count:,} of {summary['chains']:,} chains left the finite numbers and were held")
 
 
 def files(summary: Mapping[str, Any]) -> Iterator[str]:

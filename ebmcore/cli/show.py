@@ -12,7 +12,8 @@ import click
 
 from ebmcore import rundir
 from ebmcore.cli import common_options
-from ebmcore.cli.report import amount, built, labelled, moments, stages, title, what_ran
+from ebmcore.cli.jobs import resume_command
+from ebmcore.cli.report import amount, built, health, labelled, moments, stages, title, what_ran
 from ebmcore.protocols import JobSpec
 
 NUMBERS = 8
@@ -32,6 +33,7 @@ def show(run: Path) -> None:
 def _finished(run: Path, manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[str]:
     yield from what_ran(manifest, summary)
     yield from moments(summary)
+    yield from health(summary)
     for name, values in summary["reduced"].items():
         for key, value in values.items():
             yield labelled(f"{name}.{key}", _shown(value))
@@ -42,19 +44,15 @@ def _finished(run: Path, manifest: Mapping[str, Any], summary: Mapping[str, Any]
 
 
 def _unfinished(run: Path, job: JobSpec, manifest: Mapping[str, Any]) -> Iterator[str]:
-    done = rundir.committed(run)
-    chains = sum(chunk.hi - chunk.lo for chunk in done)
+    done = rundir.read_log(run).commits
+    chains = sum(commit.chunk.hi - commit.chunk.lo for commit in done)
     yield (
         f"{title(manifest['job'])}: unfinished, {len(done):,} of {manifest['plan']['chunks']:,} chunks are committed, "
         f"{chains:,} of {job.chains:,} chains, seed {job.seed}"
     )
     yield from stages(manifest["job"])
     yield from _origin(manifest)
-    if _is_live(manifest["job"]):
-        yield "next: run the program again that made it, with overwrite=True: its objects are not in the directory"
-    else:
-        again = ["ebmcore", "run", str(run / rundir.RUN), "--out", str(run), "--overwrite"]
-        yield f"next: {shlex.join(again)}   (it starts over)"
+    yield f"next: {resume_command(run, manifest)}"
 
 
 def _kept(run: Path, job: Mapping[str, Any]) -> Iterator[str]:
@@ -84,13 +82,6 @@ def _plugin(record: Mapping[str, Any]) -> str:
     home = " ".join(filter(None, (record.get("distribution"), record.get("version"))))
     source = home or ("an object of the program" if "live" in record else "a direct reference")
     return f"{record['kind']} {record.get('name', record.get('of'))} ({source})"
-
-
-def _is_live(value: Any) -> bool:
-    """Is there an object that only the process of the run had?"""
-    if isinstance(value, Mapping):
-        return "live" in value or any(map(_is_live, value.values()))
-    return isinstance(value, list) and any(map(_is_live, value))
 
 
 def _shown(value: Any) -> str:

@@ -57,7 +57,10 @@ class Threads:
             for _ in chunks:
                 outcome = ended.get()
                 if isinstance(outcome, BaseException):
-                    raise _first_fault(outcome, workers, ended)
+                    faults, receipts = _rest(outcome, workers, ended)
+                    # Chunks that ended meanwhile count too.
+                    yield from receipts
+                    raise next((fault for fault in faults if not isinstance(fault, RunStopped)), outcome)
                 yield outcome
         finally:
             with suppress(Empty):
@@ -69,15 +72,17 @@ class Threads:
             torch.set_num_threads(threads)
 
 
-def _first_fault(
+def _rest(
     outcome: BaseException, workers: Sequence[threading.Thread], ended: SimpleQueue[Receipt | BaseException]
-) -> BaseException:
-    """Return the fault that stopped the others, which may report before it does."""
+) -> tuple[list[BaseException], list[Receipt]]:
+    """Wait for all workers; return their faults, the one that stopped the others among them, and what else they did."""
     for worker in workers:
         worker.join()
-    faults = [outcome]
+    faults, receipts = [outcome], []
     while not ended.empty():
         late = ended.get()
         if isinstance(late, BaseException):
             faults.append(late)
-    return next((fault for fault in faults if not isinstance(fault, RunStopped)), outcome)
+        else:
+            receipts.append(late)
+    return faults, receipts

@@ -40,6 +40,8 @@ FIRST_PARTY: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "schedule": dict.fromkeys(("constant", "cosine", "exponential", "linear"), "ebmcore-schedules"),
         "writer": {"memory": "ebmcore-writers", "npy": "ebmcore-writers"},
         "reducer": {"moments": "ebmcore-reducers"},
+        "noise": {"numba": "ebmcore-kernels", "triton": "ebmcore-kernels"},
+        "gradient": {"inductor": "ebmcore-kernels", "mlp": "ebmcore-kernels"},
     }
 )
 """Kind -> name -> the distribution of ours that gives it, to say what to install."""

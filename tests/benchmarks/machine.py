@@ -1,15 +1,16 @@
-"""What the numbers were measured on."""
+"""What the numbers were measured on. Imports no torch: the parent of the workers stays small."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from typing import Any
 
-import numpy
-import torch
-from importlib_metadata import version
+from importlib_metadata import PackageNotFoundError, version
+
+PACKAGES = ("ebmcore", "torch", "numpy", "numba", "torchebm", "blackjax", "jax")
 
 
 def machine() -> dict[str, Any]:
@@ -20,10 +21,19 @@ def machine() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "ebmcore": version("ebmcore"),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "compiler": _first_line([shutil.which("gcc") or shutil.which("cc") or "", "--version"]),
     }
+
+
+def described(about: dict[str, Any]) -> str:
+    """Return it in one line."""
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    compiler = about["compiler"] or "no C compiler"
+    return (
+        f"{about['processor']}, {about['cores']} cores, {about['system']}, Python {about['python']}, {versions}, "
+        f"{compiler}, load {about['load_before']} before"
+    )
 
 
 def cores() -> int:
@@ -31,12 +41,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _processor() -> str:
+def _version(name: str) -> str | None:
     try:
-        listed = subprocess.run(
-            ["lscpu"], capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"}
-        )
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    lines = _output(["lscpu"]).splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("Model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _first_line(command: list[str]) -> str:
+    return (_output(command).splitlines() or [""])[0]
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"})
     except (OSError, subprocess.CalledProcessError):
-        return platform.processor() or "unknown"
-    names = [line.partition(":")[2].strip() for line in listed.stdout.splitlines() if line.startswith("Model name")]
-    return names[0] if names else "unknown"
+        return ""
+    return done.stdout

@@ -1,97 +1,102 @@
-"""What is timed: for each piece of work its contenders, each a function that does all of it and returns the positions.
-
-The first contender is the one that the others are divided by. All begin at N(0, 1), use float32,
-and make the same number of ULA steps: x <- x - eps * dU/dx + sqrt(2 * eps) * z.
-"""
+"""The pieces of work that are done side by side: for each its problem and who does it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from tests.benchmarks.problems import Problem
 
-import ebmcore as ebm
+OURS, OURS_SAMPLE = "ebmcore", "ebmcore, ebm.sample"
+TORCHEBM, BLACKJAX, JAX = "TorchEBM", "BlackJAX", "JAX by hand"
+CLOSED, AUTOGRAD, LIMIT = "torch loop, gradient by hand", "torch loop, autograd", "limit (C)"
 
-Gradient = Callable[[Tensor], Tensor]
-
-SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+PEERS = {
+    TORCHEBM: "torchebm:langevin",
+    BLACKJAX: "blackjax:sgld",
+    JAX: "jax_loop:scan",
+    CLOSED: "torch_loop:closed_form",
+    AUTOGRAD: "torch_loop:autograd",
+    LIMIT: "limit:c",
+}
 
 
 @dataclass(frozen=True)
 class Work:
-    """One piece of work and who does it."""
+    """One piece of work.
 
+    Attributes:
+        name: What `--only` and the targets call it.
+        title: What the tables call it.
+        problem: What is computed.
+        contenders: Name to `module:function` of tests.benchmarks.peers; others are divided by the first.
+        rounds: Most rounds.
+    """
+
+    name: str
     title: str
-    contenders: Mapping[str, Callable[[], Tensor]]
+    problem: Problem
+    contenders: dict[str, str]
+    rounds: int = 7
 
 
-def all_work(scale: float) -> list[Work]:
-    """Return every piece of work, with `scale` times its chains."""
-    return [double_well(int(50_000 * scale), 1000, 0.01), mlp(int(10_000 * scale), 1000, 0.01)]
+def all_work() -> list[Work]:
+    """Return every piece of work."""
+    return [*_in_memory(), *_sessions(), *_on_disk()]
 
 
-def double_well(chains: int, steps: int, eps: float) -> Work:
-    """Return the double well U = 2 sum (x^2 - 1)^2 in two coordinates."""
-
-    def energy(x: Tensor) -> Tensor:
-        return 2 * ((x**2 - 1) ** 2).sum(-1)
-
-    def gradient(x: Tensor) -> Tensor:
-        return 8 * x * (x * x - 1)
-
-    return Work(
-        f"double well, {chains:,} x 2, {steps} steps",
-        {
-            "ebmcore": partial(_ebmcore, ebm.use("double_well", dim=2), chains, steps, eps),
-            "ebmcore, the energy a lambda": partial(_ebmcore, energy, chains, steps, eps),
-            "torch loop, gradient by hand": partial(_eager, gradient, chains, steps, eps),
-            "torch loop, autograd": partial(_eager, partial(_autograd, energy), chains, steps, eps),
-        },
-    )
+def scaled(problem: Problem, scale: float) -> Problem:
+    """Return a problem with `scale` times its chains, but not fewer than 64, and batches no larger."""
+    chains = max(min(problem.chains, 64), round(problem.chains * scale))
+    return replace(problem, chains=chains, batch=min(problem.batch, chains))
 
 
-def mlp(chains: int, steps: int, eps: float) -> Work:
-    """Return an MLP 2-32-32-1 of SELU, with |x|^2/2 that holds the chains together."""
-    table = ebm.use("mlp", dim=2, hidden=[32, 32], quadratic=1.0)
-    energy = ebm.load("model", "mlp")(dim=2, hidden=[32, 32], quadratic=1.0).requires_grad_(False)
-    (w1, b1), (w2, b2), (w3, _) = ((layer.weight, layer.bias) for layer in energy.layers)
-
-    def gradient(x: Tensor) -> Tensor:
-        a1 = F.linear(x, w1, b1)
-        a2 = F.linear(F.selu(a1), w2, b2)
-        slope: Tensor = ((w3 * _selu_slope(a2)) @ w2 * _selu_slope(a1)) @ w1
-        return slope + x
-
-    return Work(
-        f"MLP 2-32-32-1, {chains:,} x 2, {steps} steps",
-        {
-            "ebmcore": partial(_ebmcore, table, chains, steps, eps),
-            "torch loop, gradient by hand": partial(_eager, gradient, chains, steps, eps),
-            "torch loop, autograd": partial(_eager, partial(_autograd, energy), chains, steps, eps),
-        },
-    )
+def _in_memory() -> list[Work]:
+    well = Problem("double_well", 50_000, (2,), 1000, 0.01)
+    small = Problem("mlp", 10_000, (2,), 1000, 0.01, hidden=(32, 32))
+    wide = replace(small, hidden=(64, 64))
+    normal = Problem("gaussian", 10_000, (100,), 200, 0.1)
+    return [
+        Work("double_well", "double well, 50,000 x 2, 1000 steps", well, _ours("sample") | PEERS),
+        Work("mlp32", "a user's MLP 2-32-32-1, 10,000 x 2, 1000 steps", small, _ours("own") | PEERS, 5),
+        Work("mlp64", "a user's MLP 2-64-64-1, 10,000 x 2, 1000 steps", wide, _ours("own") | PEERS, 3),
+        Work("gaussian", "correlated Gaussian, 10,000 x 100, 200 steps", normal, _ours("sample") | _without(LIMIT), 3),
+    ]
 
 
-def _ebmcore(energy: object, chains: int, steps: int, eps: float) -> Tensor:
-    return ebm.sample(energy, ebm.use("ula", step_size=eps), chains=chains, shape=(2,), steps=steps, seed=0).final
+def _sessions() -> list[Work]:
+    image = Problem("conv", 128, (1, 28, 28), 60, 0.01, mode="calls")
+    few = Problem("mlp", 64, (2,), 20, 0.01, hidden=(32, 32), mode="calls", calls=100)
+    torch_alone = _without(LIMIT, JAX, BLACKJAX, CLOSED)
+    by_sample = {OURS_SAMPLE: "ebmcore:own"}
+    return [
+        Work(
+            "images", "a conv net in training, 128 images x 60 steps", image, _ours("session") | by_sample | torch_alone
+        ),
+        Work("small", "an MLP in training, 64 x 2, 20 steps, 100 calls", few, _ours("session") | torch_alone),
+    ]
 
 
-def _eager(gradient: Gradient, chains: int, steps: int, eps: float) -> Tensor:
-    torch.manual_seed(0)
-    x = torch.randn(chains, 2)
-    for _ in range(steps):
-        x = x - eps * gradient(x) + (2 * eps) ** 0.5 * torch.randn(chains, 2)
-    return x
+def _on_disk() -> list[Work]:
+    # Half the guide's step, which costs the same: at 0.01 a start beyond 5.1 diverges, and of some millions a few are.
+    well = Problem("double_well", 1_000_000, (2,), 1000, 0.005, mode="disk")
+    wide = replace(well, energy="mlp", step_size=0.01, hidden=(64, 64), measured=1)
+    return [
+        Work(
+            "million", "double well, 1,000,000 x 2, 1000 steps, to disk", well, _ours("sample") | _without(BLACKJAX), 3
+        ),
+        Work(
+            "million_mlp64",
+            "the guide's MLP 2-64-64-1, 1,000,000 x 2, 1000 steps, to disk",
+            wide,
+            _ours("own") | _without(BLACKJAX, CLOSED, LIMIT),
+            1,
+        ),
+    ]
 
 
-def _autograd(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    leaf = x.detach().requires_grad_(True)
-    return torch.autograd.grad(energy(leaf).sum(), leaf)[0]
+def _ours(maker: str) -> dict[str, str]:
+    return {OURS: f"ebmcore:{maker}"}
 
 
-def _selu_slope(a: Tensor) -> Tensor:
-    return SELU_SCALE * torch.where(a > 0, 1.0, SELU_ALPHA * a.exp())
+def _without(*names: str) -> dict[str, str]:
+    return {name: who for name, who in PEERS.items() if name not in names}

@@ -209,3 +209,39 @@ def test_what_is_read_cannot_be_changed(tmp_path):
     assert isinstance(part, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         part[0] = 1
+
+
+def test_a_run_of_more_chains_keeps_what_was_committed(tmp_path):
+    layout, more = layout_of(chains=6), layout_of(chains=12_345)
+    truth = truth_of(more)
+    Npy().prepare(tmp_path, layout, ())
+    Npy().open(tmp_path, layout).write(block_of(truth, 0, 6, 0, 4))
+    Npy().prepare(tmp_path, more, [Span(0, 6, 0, 4)])
+    Npy().open(tmp_path, more).write(block_of(truth, 6, 12_345, 0, 4))
+    Npy().finish(tmp_path, more, {})
+    np.save(tmp_path / "reference.npy", truth)
+    assert (tmp_path / "draws.npy").read_bytes() == (tmp_path / "reference.npy").read_bytes()
+
+
+@pytest.mark.parametrize("at", ["length", "header"])
+def test_a_growth_that_was_cut_short_is_taken_up(tmp_path, at, monkeypatch):
+    layout, more = layout_of(chains=6), layout_of(chains=12)
+    truth = truth_of(more)
+    Npy().prepare(tmp_path, layout, ())
+    Npy().open(tmp_path, layout).write(block_of(truth, 0, 6, 0, 4))
+    if at == "length":
+        os.truncate(tmp_path / "draws.npy", (tmp_path / "draws.npy").stat().st_size * 2 - 128)
+    else:
+        Npy().prepare(tmp_path, more, [Span(0, 6, 0, 4)])
+    Npy().prepare(tmp_path, more, [Span(0, 6, 0, 4)])
+    np.testing.assert_array_equal(np.load(tmp_path / "draws.npy")[:6], truth[:6])
+    assert np.load(tmp_path / "draws.npy").shape == (12, 4, 2)
+
+
+def test_a_file_of_more_chains_or_of_others_is_not_cut(tmp_path):
+    Npy().prepare(tmp_path, layout_of(chains=12), ())
+    before = (tmp_path / "draws.npy").read_bytes()
+    for other in (layout_of(chains=6), layout_of(chains=24, draws=8)):
+        with pytest.raises(RunError, match="must hold"):
+            Npy().prepare(tmp_path, other, [Span(0, 6, 0, 4)])
+    assert (tmp_path / "draws.npy").read_bytes() == before

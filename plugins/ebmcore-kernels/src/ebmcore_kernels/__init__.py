@@ -1,1 +1,1 @@
-"""Fast kernels for ebmcore: noise on the CPU by Numba."""
+"""Fast kernels for ebmcore: noise on the CPU by Numba, on GPUs by Triton."""

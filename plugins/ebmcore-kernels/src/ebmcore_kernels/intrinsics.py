@@ -6,6 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 Code = tuple[Any, Any]
@@ -63,3 +64,19 @@ def pointer(typing: Any, address: Any, like: Any) -> Code:
     return kind(address, like), lambda context, builder, signature, args: builder.inttoptr(
         args[0], context.get_value_type(kind)
     )
+
+
+ROOM = 2048
+"""Numbers that `room` has place for."""
+
+
+@intrinsic
+def room(typing: Any, like: Any) -> Code:
+    """Return the address of `ROOM` numbers of `like`'s type on the stack, the calling function's own."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        block = cgutils.alloca_once(builder, context.get_value_type(like), size=ROOM)
+        block.align = 64
+        return builder.ptrtoint(block, ir.IntType(64))
+
+    return types.int64(like), build

@@ -1,23 +1,26 @@
 """The compiled loops: numbers for the elements of chains, and the update that they are fused with.
 
 Numbers are made in blocks that stay in the first cache: one loop over pairs, which vectorises,
-then one over elements, which takes care of chains that begin or end within a pair. Arguments
-are addresses and plain numbers: a call costs about a microsecond, where numpy views would cost four.
+then one over elements, which takes care of chains that begin or end within a pair. What `native` loads
+takes the address of its arguments, eight bytes each: a call costs half a microsecond, where numpy views would
+cost four.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import carray, njit
 
-from ebmcore_kernels.intrinsics import fma, pointer
+from ebmcore_kernels.intrinsics import ROOM, fma, pointer, room
 from ebmcore_kernels.threefry import threefry
 from ebmcore_kernels.variates import normals32, normals64
 
 U, Q, L = np.uint32, np.uint64, np.int64
 F, D = np.float32, np.float64
 
-BLOCK = 1024
+BLOCK = ROOM // 2
 """Pairs of a block: with the positions and the drift beside it, less than 32 KiB in float32."""
 
 
@@ -55,94 +58,79 @@ def _at(address, index, like, width, count):
     return carray(pointer(L(address) + index * L(width), like), count)
 
 
-@njit(nogil=True, cache=True)
-def perturb32(out, other, first, count, seed0, seed1, t, call, scale, decay, drift_scale):
-    """Set x <- decay*x + drift_scale*drift + scale*z for `count` float32 elements at address `out`.
+def _perturbing(number: Any, width: int, normals: Any) -> Any:
+    """Return x <- decay*x + drift_scale*drift + scale*z over `count` elements at address `out`.
 
-    `other` is the address of drift, or 0 for none; `first` is the number of the first element in the run.
+    Arguments: out, the address of drift or 0, the number of the first element in the run, count, seed (two
+    words), t, call; then in float64 scale, decay, drift_scale.
     """
-    scale, decay, drift_scale = F(scale), F(decay), F(drift_scale)
-    k0, k1 = threefry(U(seed0), U(seed1), U(t), U(call))
-    made = np.empty(2 * BLOCK, F)
-    pair, skip, done = Q(first) >> Q(1), L(Q(first) & Q(1)), L(0)
-    while done < count:
-        pairs = _run(pair, (count - done + skip + 1) // 2)
-        _normals32(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
-        n = min(2 * pairs - skip, count - done)
-        x, z = _at(out, done, F(0), 4, n), _at(made.ctypes.data, skip, F(0), 4, n)
-        if other:
-            drift = _at(other, done, F(0), 4, n)
+
+    @njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def perturb(args):
+        words, factors = carray(pointer(args, L(0)), 8), carray(pointer(args + L(64), D(0)), 3)
+        out, other, first, count = words[0], words[1], words[2], words[3]
+        scale, decay, drift_scale = number(factors[0]), number(factors[1]), number(factors[2])
+        k0, k1 = threefry(U(words[4]), U(words[5]), U(words[6]), U(words[7]))
+        block = room(number(0))
+        made = _at(block, L(0), number(0), width, ROOM)
+        pair, skip, done = Q(first) >> Q(1), L(Q(first) & Q(1)), L(0)
+        while done < count:
+            pairs = _run(pair, (count - done + skip + 1) // 2)
+            normals(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
+            n = min(2 * pairs - skip, count - done)
+            x, z = _at(out, done, number(0), width, n), _at(block, skip, number(0), width, n)
+            if other:
+                drift = _at(other, done, number(0), width, n)
+                for i in range(n):
+                    x[i] = fma(scale, z[i], fma(drift_scale, drift[i], number(decay * x[i])))
+            else:
+                for i in range(n):
+                    x[i] = fma(scale, z[i], number(decay * x[i]))
+            pair, skip, done = pair + Q(pairs), L(0), done + n
+        return L(0)
+
+    return perturb
+
+
+def _filling(number: Any, width: int, normals: Any) -> Any:
+    """Return what writes normals, or uniforms, to n rows of d elements at address `out`.
+
+    Arguments: whether normals, out, the address of the chains' ids (int64) or 0 for consecutive ones, the number of
+    the first element in the run, n, d, seed (two words), t, call.
+    """
+
+    @njit
+    def fill(normal, out, first, count, k0, k1):
+        block = room(number(0))
+        made = _at(block, L(0), number(0), width, ROOM)
+        pair, skip, done = Q(first) >> Q(1), L(Q(first) & Q(1)), L(0)
+        while done < count:
+            pairs = _run(pair, (count - done + skip + 1) // 2)
+            if normal:
+                normals(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
+            else:
+                _uniforms(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
+            n = min(2 * pairs - skip, count - done)
+            x, z = _at(out, done, number(0), width, n), _at(block, skip, number(0), width, n)
             for i in range(n):
-                x[i] = fma(scale, z[i], fma(drift_scale, drift[i], F(decay * x[i])))
+                x[i] = z[i]
+            pair, skip, done = pair + Q(pairs), L(0), done + n
+
+    @njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def fill_rows(args):
+        words = carray(pointer(args, L(0)), 10)
+        normal, out, ids, first, n, d = words[0], words[1], words[2], words[3], words[4], words[5]
+        k0, k1 = threefry(U(words[6]), U(words[7]), U(words[8]), U(words[9]))
+        if ids:
+            chains = carray(pointer(ids, L(0)), n)
+            for row in range(n):
+                fill(normal, out + row * d * L(width), chains[row] * d, d, k0, k1)
         else:
-            for i in range(n):
-                x[i] = fma(scale, z[i], F(decay * x[i]))
-        pair, skip, done = pair + Q(pairs), L(0), done + n
+            fill(normal, out, first, n * d, k0, k1)
+        return L(0)
+
+    return fill_rows
 
 
-@njit(nogil=True, cache=True)
-def perturb64(out, other, first, count, seed0, seed1, t, call, scale, decay, drift_scale):
-    """As `perturb32` in float64."""
-    scale, decay, drift_scale = D(scale), D(decay), D(drift_scale)
-    k0, k1 = threefry(U(seed0), U(seed1), U(t), U(call))
-    made = np.empty(2 * BLOCK, D)
-    pair, skip, done = Q(first) >> Q(1), L(Q(first) & Q(1)), L(0)
-    while done < count:
-        pairs = _run(pair, (count - done + skip + 1) // 2)
-        _normals64(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
-        n = min(2 * pairs - skip, count - done)
-        x, z = _at(out, done, D(0), 8, n), _at(made.ctypes.data, skip, D(0), 8, n)
-        if other:
-            drift = _at(other, done, D(0), 8, n)
-            for i in range(n):
-                x[i] = fma(scale, z[i], fma(drift_scale, drift[i], D(decay * x[i])))
-        else:
-            for i in range(n):
-                x[i] = fma(scale, z[i], D(decay * x[i]))
-        pair, skip, done = pair + Q(pairs), L(0), done + n
-
-
-@njit(nogil=True, cache=True)
-def fill32(normal, out, first, count, seed0, seed1, t, call):
-    """Write normals, or uniforms, to `count` float32 elements at address `out`."""
-    k0, k1 = threefry(U(seed0), U(seed1), U(t), U(call))
-    made = np.empty(2 * BLOCK, F)
-    pair, skip, done = Q(first) >> Q(1), L(Q(first) & Q(1)), L(0)
-    while done < count:
-        pairs = _run(pair, (count - done + skip + 1) // 2)
-        if normal:
-            _normals32(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
-        else:
-            _uniforms(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
-        n = min(2 * pairs - skip, count - done)
-        x, z = _at(out, done, F(0), 4, n), _at(made.ctypes.data, skip, F(0), 4, n)
-        for i in range(n):
-            x[i] = z[i]
-        pair, skip, done = pair + Q(pairs), L(0), done + n
-
-
-@njit(nogil=True, cache=True)
-def fill64(normal, out, first, count, seed0, seed1, t, call):
-    """As `fill32` in float64."""
-    k0, k1 = threefry(U(seed0), U(seed1), U(t), U(call))
-    made = np.empty(2 * BLOCK, D)
-    pair, skip, done = Q(first) >> Q(1), L(Q(first) & Q(1)), L(0)
-    while done < count:
-        pairs = _run(pair, (count - done + skip + 1) // 2)
-        if normal:
-            _normals64(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
-        else:
-            _uniforms(made, k0, k1, U(pair), U(pair >> Q(32)), pairs)
-        n = min(2 * pairs - skip, count - done)
-        x, z = _at(out, done, D(0), 8, n), _at(made.ctypes.data, skip, D(0), 8, n)
-        for i in range(n):
-            x[i] = z[i]
-        pair, skip, done = pair + Q(pairs), L(0), done + n
-
-
-@njit(nogil=True)
-def fill_rows(fill, normal, out, width, ids, n, d, seed0, seed1, t, call):
-    """Write to n rows of d elements of `width` bytes at address `out`, for the chains at address `ids` (int64)."""
-    chains = carray(pointer(ids, L(0)), n)
-    for row in range(n):
-        fill(normal, out + row * d * width, chains[row] * d, d, seed0, seed1, t, call)
+perturb32, perturb64 = _perturbing(F, 4, _normals32), _perturbing(D, 8, _normals64)
+fill32, fill64 = _filling(F, 4, _normals32), _filling(D, 8, _normals64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -85,7 +86,12 @@ class DoubleWell:
         # 4h (x^2 - b^2), of which both U = sum slope^2 / (16h) and dU/dx = slope * x are made. One pass over
         # x, where writing it out takes three; the constant is a tensor of one element because addcmul wants one.
         factor = 4.0 * self.barrier_height
-        return torch.addcmul(x.new_full((), -factor * self.b**2), x, x, value=factor)
+        return torch.addcmul(_number(-factor * self.b**2, x.dtype, x.device), x, x, value=factor)
 
     def _energy(self, slope: Tensor) -> Tensor:
         return dot(slope, slope).mul_(1.0 / (16.0 * self.barrier_height))
+
+
+@lru_cache(maxsize=32)
+def _number(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full((), value, dtype=dtype, device=device)

@@ -35,7 +35,7 @@ class Npy:
     parallel: ClassVar[bool] = True
 
     def prepare(self, path: Path, layout: Layout, committed: Sequence[Span]) -> None:
-        """Create every file at its full size, or check that those of an earlier run are the same and keep them.
+        """Create every file at its full size, or keep those of an earlier run, grown if it had fewer chains.
 
         What an earlier run wrote and did not commit stays until its blocks are written again.
 
@@ -50,9 +50,11 @@ class Npy:
                 )
         if committed:
             for name, spec in layout.arrays.items():
-                _data_offset(_file(path, name), spec)
+                _check_kept(_file(path, name), spec)
         _check_space(path, layout)
         if committed:
+            for name, spec in layout.arrays.items():
+                _grow(_file(path, name), spec)
             return
         for name, spec in layout.arrays.items():
             with _file(path, name).open("wb") as file:
@@ -169,27 +171,67 @@ def _size(spec: ArraySpec) -> int:
     return len(_header(spec)) + math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
 
 
-def _data_offset(file: Path, spec: ArraySpec) -> int:
-    """Return where the data of `file` begins, once its header and its length have been found to be those of `spec`."""
+def _grow(file: Path, spec: ArraySpec) -> None:
+    """Make room for more chains: the header of a .npy file is padded, so that their number may have more digits."""
+    with file.open("r+b") as stream:
+        if os.fstat(stream.fileno()).st_size != _size(spec):
+            stream.truncate(_size(spec))
+        header = _header(spec)
+        if stream.read(len(header)) != header:
+            # After the length: a file may be longer than its header says, not shorter.
+            stream.seek(0)
+            stream.write(header)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+class _Head(NamedTuple):
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+    length: int
+
+
+def _head(file: Path) -> _Head:
     try:
         with file.open("rb") as stream:
             if np.lib.format.read_magic(stream) != (1, 0):
                 raise ValueError("another version of the format")
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-            offset, length = stream.tell(), os.fstat(stream.fileno()).st_size
+            return _Head(shape, fortran, dtype, stream.tell(), os.fstat(stream.fileno()).st_size)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RunError(
             f"'{file}' must be the .npy file of this run; got: {reason}. Bring it back, or start in an empty folder."
         ) from error
+
+
+def _data_offset(file: Path, spec: ArraySpec) -> int:
+    """Return where the data of `file` begins, once its header and its length have been found to be those of `spec`."""
+    head = _head(file)
     wanted = f"{np.dtype(spec.dtype).name} {list(spec.shape)} in {_size(spec)} bytes"
-    found = f"{dtype.name} {list(shape)} in {length} bytes"
-    if fortran or found != wanted:
+    found = f"{head.dtype.name} {list(head.shape)} in {head.length} bytes"
+    if head.fortran or found != wanted:
         raise RunError(
-            f"'{file}' must hold {wanted}; got {found}{', Fortran order' if fortran else ''}. "
+            f"'{file}' must hold {wanted}; got {found}{', Fortran order' if head.fortran else ''}. "
             "Bring the run's own file back, or start in an empty folder."
         )
-    return offset
+    return head.offset
+
+
+def _check_kept(file: Path, spec: ArraySpec) -> None:
+    """Refuse a file that is neither the one of `spec` nor one of fewer chains, which may be as long as for all."""
+    head = _head(file)
+    fewer = spec._replace(shape=(*head.shape[:1], *spec.shape[1:]))
+    grown = 0 < sum(head.shape[:1]) <= spec.shape[0] and head.offset == len(_header(spec))
+    if not (grown and head.length == _size(spec) and _header(fewer) == _bytes(file, head.offset)):
+        _data_offset(file, fewer if grown and head.length == _size(fewer) else spec)
+
+
+def _bytes(file: Path, count: int) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(count)
 
 
 def _check_space(path: Path, layout: Layout) -> None:
