@@ -29,14 +29,10 @@ Write a plugin:    ebmcore new-plugin sampler NAME, then ebmcore plugins check N
 NO_PLUGIN = "EBMCORE_NO_PLUGIN"
 """What blocks plugins, in this process and in those that it starts; --no-plugin adds to it."""
 
-<<<<<<< HEAD
 _COMMANDS = {
-    **{name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show")},
+    **{name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show", "verify")},
     "new-plugin": "ebmcore.cli.new_plugin:new_plugin",
 }
-=======
-_COMMANDS = {name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show", "verify")}
->>>>>>> main
 
 
 def main(args: Sequence[str] | None = None) -> int:

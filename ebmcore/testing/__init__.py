@@ -1,10 +1,12 @@
 """The conformance kit: every rule that a plugin must keep, as a check that says what is wrong and what to change.
 
+In Python, and with pytest one test a check:
+
     from ebmcore.testing import check, parametrize_with_checks
 
     check(MySampler(step_size=0.1))  # raises ConformanceError, or returns what passed and what was skipped
 
-    @parametrize_with_checks([MySampler(step_size=0.1)])  # with pytest: one test a check
+    @parametrize_with_checks([MySampler(step_size=0.1)])
     def test_conformance(obj, check):
         check(obj)
 

@@ -218,6 +218,8 @@ def check(*what: Any, seed: int = 0, **arguments: Any) -> list[Outcome]:
 def parametrize_with_checks(objects: Sequence[Any] | Any, *, seeds: Sequence[int] = (0,)) -> Any:
     """Return a pytest mark that runs a test once for every object and check, as scikit-learn's does.
 
+    It stands above a test:
+
         @parametrize_with_checks([MySampler(step_size=0.1)])
         def test_conformance(obj, check):
             check(obj)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import tempfile
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ebmcore.states import map_state
 from ebmcore.testing.conformance import name_of, require
-from ebmcore.testing.own import Tray, by_files
+from ebmcore.testing.own import Stops, Tray, by_files
 from ebmcore.testing.walking import (
     STEPS,
     Pace,
@@ -255,34 +258,75 @@ def _states() -> dict[str, str]:
     }
 
 
+def check_continues_from_a_copy_of_its_state(sampler: Any, seed: int) -> None:
+    """A state that was saved and loaded goes on as the state itself, in a new instance: as after a checkpoint."""
+    target, n = target_of(sampler), whole_ensembles(sampler, 64)
+    whole = walk(sampler, bind(target), range(n), seed=seed)
+    half = Pace(sampler, bind(target), range(n), seed=seed)
+    for _ in range(STEPS // 2):
+        half.step()
+    saved = map_state(lambda leaf: torch.from_numpy(leaf.numpy().copy()), half.walk.states[-1])
+    for _ in range(3):
+        half.step()
+    half.go_on(dataclasses.replace(sampler), saved, STEPS // 2)
+    for _ in range(STEPS - STEPS // 2):
+        half.step()
+    found = difference(rows(whole, 0, n), rows(half.walk, 0, n))
+    require(
+        found is None,
+        f"{name_of(sampler)} must go on from a saved state to the same bits",
+        f"{found} after a run that went on from step {STEPS // 2}",
+        "Keep all that a step needs in the state",
+    )
+
+
+def _sampled(sampler: Any, seed: int, folder: str, executor: Any, size: int, **more: Any) -> dict[str, Tensor]:
+    import ebmcore as ebm
+
+    result = ebm.sample(
+        target_of(sampler),
+        sampler,
+        chains=cuts_of(sampler)[-1],
+        steps=6,
+        draws=3,
+        seed=seed,
+        executor=executor,
+        chunk_size=size,
+        devices="cpu",
+        noise="reference",
+        writers=[Tray()],
+        out=f"{folder}/run",
+        progress=False,
+        **more,
+    )
+    return by_files(result)
+
+
+def check_resumes(sampler: Any, seed: int) -> None:
+    """A run that was stopped after a chunk and is resumed ends with the bits of an undisturbed one."""
+    from ebmcore.errors import RunStopped
+    from ebmcore.executors.serial import Serial
+
+    size = cuts_of(sampler)[1]
+    with tempfile.TemporaryDirectory() as folder:
+        one = _sampled(sampler, seed, folder, Serial(), size)
+    with tempfile.TemporaryDirectory() as folder:
+        with suppress(RunStopped):
+            _sampled(sampler, seed, folder, Stops(), size)
+        found = difference(one, _sampled(sampler, seed, folder, Serial(), size, resume=True))
+    require(found is None, f"{name_of(sampler)} must give the same bits in a run that is resumed", found, BATCH)
+
+
 def check_serial_and_threads(sampler: Any, seed: int) -> None:
     """`ebmcore.sample` gives the same bits in one thread, in several, and in chunks of another size."""
-    import ebmcore as ebm
     from ebmcore.executors.serial import Serial
     from ebmcore.executors.threads import Threads
 
-    target, chains = target_of(sampler), cuts_of(sampler)[-1]
-
     def draws(executor: Any, size: int) -> dict[str, Tensor]:
         with tempfile.TemporaryDirectory() as folder:
-            result = ebm.sample(
-                target,
-                sampler,
-                chains=chains,
-                steps=6,
-                draws=3,
-                seed=seed,
-                executor=executor,
-                chunk_size=size,
-                devices="cpu",
-                noise="reference",
-                writers=[Tray()],
-                out=f"{folder}/run",
-                progress=False,
-            )
-            return by_files(result)
+            return _sampled(sampler, seed, folder, executor, size)
 
-    one = draws(Serial(), chains)
+    one = draws(Serial(), cuts_of(sampler)[-1])
     for executor, size in ((Serial(), 64), (Threads(workers=2), 64)):
         found = difference(one, draws(executor, size))
         require(
@@ -302,5 +346,7 @@ CHECKS = (
     check_repeats,
     check_interleaved,
     check_global_randomness,
+    check_continues_from_a_copy_of_its_state,
+    check_resumes,
     check_serial_and_threads,
 )

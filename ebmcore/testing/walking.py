@@ -135,6 +135,11 @@ class Pace:
         self.walk.states.append(map_state(Tensor.clone, self._state))
         self.walk.infos.append(None if info is None else map_state(Tensor.clone, info))
 
+    def go_on(self, sampler: Any, state: State, step: int) -> None:
+        """Take up a state that was had after so many steps, with another instance of the sampler."""
+        self._sampler, self._state = sampler, map_state(Tensor.clone, state)
+        del self.walk.states[step + 1 :], self.walk.infos[step:]
+
 
 def starts(bound: BoundEnergy, chains: range, begin: CounterNoise) -> Tensor:
     """Return where a run with `init = "auto"` begins [n, *shape]."""

@@ -6,7 +6,7 @@ import copy
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -317,41 +317,55 @@ def _fields(writer: Any) -> Mapping[str, Any]:
     return {each.name: copy.deepcopy(getattr(writer, each.name)) for each in fields(writer) if each.init}
 
 
-def check_in_a_run(writer: Any, seed: int) -> None:
-    """`ebmcore.sample` reads back the same draws and statistics from runs in one thread and in several."""
+def _sampled(writer: Any, seed: int, folder: str, executor: Any, size: int, **more: Any) -> dict[str, Tensor]:
     import ebmcore as ebm
-    from ebmcore.executors.serial import Serial
-    from ebmcore.executors.threads import Threads
-    from ebmcore.testing.own import Step, Tray, by_files
+    from ebmcore.testing.own import Step, by_files
     from ebmcore.testing.targets import Gaussian
 
-    def draws(writer: Any, executor: Any, size: int) -> dict[str, Tensor]:
-        with tempfile.TemporaryDirectory() as folder:
-            result = ebm.sample(
-                Gaussian(),
-                Step(),
-                chains=3 * GRAIN + 9,
-                steps=6,
-                draws=3,
-                seed=seed,
-                executor=executor,
-                chunk_size=size,
-                devices="cpu",
-                noise="reference",
-                writers=[writer],
-                out=f"{folder}/run",
-                progress=False,
-            )
-            return by_files(result)
+    result = ebm.sample(
+        Gaussian(),
+        Step(),
+        chains=3 * GRAIN + 9,
+        steps=6,
+        draws=3,
+        seed=seed,
+        executor=executor,
+        chunk_size=size,
+        devices="cpu",
+        noise="reference",
+        writers=[writer],
+        out=f"{folder}/run",
+        progress=False,
+        **more,
+    )
+    return by_files(result)
+
+
+def check_in_a_run(writer: Any, seed: int) -> None:
+    """`ebmcore.sample` reads back the same from runs in one thread, in several, and stopped and resumed."""
+    from ebmcore.errors import RunStopped
+    from ebmcore.executors.serial import Serial
+    from ebmcore.executors.threads import Threads
+    from ebmcore.testing.own import Stops, Tray
 
     _needs_files(writer)
-    expected = draws(Tray(), Serial(), 4 * GRAIN)
-    for executor, size in ((Serial(), 4 * GRAIN), (Threads(workers=2), GRAIN)):
-        found = draws(writer, executor, size)
+    with tempfile.TemporaryDirectory() as folder:
+        expected = _sampled(Tray(), seed, folder, Serial(), 4 * GRAIN)
+    for how, executor, size in (
+        ("in one thread", Serial(), 4 * GRAIN),
+        ("in two threads", Threads(workers=2), GRAIN),
+        ("stopped and resumed", Serial(), GRAIN),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            resume = how == "stopped and resumed"
+            if resume:
+                with suppress(RunStopped):
+                    _sampled(writer, seed, folder, Stops(), size)
+            found = _sampled(writer, seed, folder, executor, size, resume=resume)
         wrong = [name for name, value in expected.items() if not torch.equal(value, found[name])]
         require(
             not wrong,
-            f"{name_of(writer)} must give back what a run in {type(executor).__name__.lower()} made",
+            f"{name_of(writer)} must give back what a run {how} made",
             f"another {wrong[0]}" if wrong else "",
             "See the other checks of writers for what differs",
         )

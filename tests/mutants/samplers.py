@@ -223,6 +223,22 @@ class KeepsInItself(ULA):
 
 
 @dataclass(frozen=True)
+class CountsInItself(ULA):
+    step_size: float = field(default=0.1, metadata=STEP)
+    held: list = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
+
+    def init(self, energy, position, noise):
+        self.held[0] = 0
+        return State(position)
+
+    def step(self, energy, state, noise):
+        self.held[0] += 1
+        length = self.step_size * 0.9 ** self.held[0]
+        x, g = state.position, energy.gradient(state.position)
+        return State(noise.perturb_(x, math.sqrt(2 * length), drift=g, drift_scale=-length)), None
+
+
+@dataclass(frozen=True)
 class MutableSettings(ULA):
     step_size: float = field(default=0.1, metadata=STEP)
     lengths: list[float] = field(default_factory=lambda: [0.1], metadata={"description": "lengths of steps"})
@@ -386,6 +402,7 @@ MUTANTS = [
         (VectorsOnly, "a norm over axis 1: scalars fail", "shapes"),
         (CountsInModule, "a counter in the module", "repeats"),
         (KeepsInItself, "a buffer in the sampler", "interleaved"),
+        (CountsInItself, "a counter in the sampler: lost by a checkpoint", "continues_from_a_copy_of_its_state"),
         (MutableSettings, "a setting that is a list", "settings_are_frozen"),
         (RoundsSettings, "settings changed in __post_init__", "settings_round_trip"),
         (CallsValue, "calls value, declares gradient alone", "needs"),
