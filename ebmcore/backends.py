@@ -1,4 +1,4 @@
-"""Which noise backend a run uses: the one that is named, else the first installed one that works on its devices."""
+"""Which noise backend a run uses: the one that is named, else the first of ours that works on its devices."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from ebmcore.devices import torch_device
 from ebmcore.errors import EbmcoreError, EbmcoreWarning, InputError
 from ebmcore.protocols import Key, NoiseBackend
-from ebmcore.registry import Registry
+from ebmcore.registry import READY, Registry, is_ours, ours
 
 REFERENCE = "reference"
-READY = ("available", "loaded")
 
 
 def choose_noise(noise: str, devices: Sequence[str], dtype: torch.dtype, registry: Registry) -> str:
     """Return the name of a run's noise backend.
 
-    `"auto"` is the first of the installed ones, by name, that lists every device and makes a number there; the
-    reference is the last. Trying one compiles it, before any worker starts.
+    `"auto"` is the first by name that lists every device and makes a number there, of those that come with ebmcore or
+    were registered in this process; the reference is the last. One that somebody else's distribution gives has to
+    be named: that it is installed must not change what others draw. Trying one compiles it, before any worker starts.
 
     Args:
         noise: `"auto"` or a name.
@@ -45,19 +45,20 @@ def choose_noise(noise: str, devices: Sequence[str], dtype: torch.dtype, registr
             )
         return noise
     for record in registry.records("noise"):
-        if record.name == REFERENCE or record.state not in READY:
+        if record.name == REFERENCE or record.state not in READY or not is_ours(record):
             continue
+        name = ours(registry, "noise", record.name)
         try:
-            backend = registry.build("noise", {"use": record.name}).object
+            backend = registry.build("noise", {"use": name}).object
             if kinds <= set(backend.devices):
                 for label in set(devices):
                     _try(backend, torch_device(label), dtype)
-                return record.name
+                return name
         except EbmcoreError as error:
             _say(record.name, str(error))
         except Exception as error:  # a plugin that was not asked for by name must not stop a run
             _say(record.name, f"it raised {type(error).__name__}: {error}")
-    return REFERENCE
+    return ours(registry, "noise", REFERENCE)
 
 
 def _try(backend: NoiseBackend, device: torch.device, dtype: torch.dtype) -> None:

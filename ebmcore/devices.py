@@ -27,6 +27,21 @@ def resolve_devices(devices: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def automatic_executor(devices: Sequence[str], *, portable: bool) -> tuple[str, str]:
+    """Return the name of the executor for several workers, and why.
+
+    Args:
+        devices: One label a worker.
+        portable: Whether another process can build the run's objects.
+    """
+    accelerators = {label for label in devices if torch_device(label).type != "cpu"}
+    if len(accelerators) < 2:
+        return "threads", "several workers in one process"
+    if portable:
+        return "processes", "one process a device"
+    return "threads", "several devices in one process, since only this one has the run's objects"
+
+
 def cpu_workers() -> tuple[str, ...]:
     """Return the labels of one worker a core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -24,8 +24,8 @@ _NOT_THEIRS = tuple(os.path.dirname(file) + os.sep for file in (str(torch.__file
 """Folders in which a user does not look for a fault."""
 
 
-def check_energy(energy: BoundEnergy, x: Tensor, *, gradient: bool) -> None:
-    """Evaluate `energy` at a few positions and refuse one that breaks the contract.
+def check_energy(energy: BoundEnergy, x: Tensor, *, gradient: bool) -> bool:
+    """Evaluate `energy` at a few positions and refuse one that breaks the contract; return whether it is fixed.
 
     Args:
         energy: The energy, with the conditions of the rows of `x`.
@@ -52,7 +52,7 @@ def check_energy(energy: BoundEnergy, x: Tensor, *, gradient: bool) -> None:
             EbmcoreWarning,
             stacklevel=2,
         )
-        return
+        return False
     head, tail = torch.arange(1, device=x.device), torch.arange(1, len(x), device=x.device)
     alone = [
         torch.cat(pair)
@@ -67,6 +67,7 @@ def check_energy(energy: BoundEnergy, x: Tensor, *, gradient: bool) -> None:
             "an energy must depend on its own chain alone; got results that change when other chains leave the batch. "
             "Normalise over axes of one position only (not axis 0), and call .eval() on a model with batch statistics."
         )
+    return True
 
 
 def check_mode(model: Any) -> None:

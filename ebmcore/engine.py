@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ebmcore.energy import BoundEnergy
 from ebmcore.errors import RunStopped
+from ebmcore.halving import in_pieces
 from ebmcore.health import FREEZE, RAISE, Freezing, Health, Raising
 from ebmcore.initial import point_range
 from ebmcore.keeping import Keeper, Moment, State, UnfitError
@@ -18,6 +19,7 @@ from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
 from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler, WrittenBlock
 from ebmcore.recorder import Recorder
 from ebmcore.runtime import Runtime, runtime_of
+from ebmcore.states import check_state
 
 CHECK_EVERY = 128
 """Steps between two looks for NaN and infinities: the positions' sum, 4 microseconds."""
@@ -32,7 +34,8 @@ OnStep = Callable[[int, State, State | None], None]
 def run_chunk(job: JobSpec, chunk: Chunk, device: str) -> Receipt:
     """Run the chains [chunk.lo, chunk.hi) of a job on a device; all that an executor calls.
 
-    When it returns, the chunk's draws are durable in every writer.
+    When it returns, the chunk's draws are durable in every writer, or in files that the receipt names. A chunk that
+    does not fit in the device's memory is run in pieces.
 
     Args:
         job: The job.
@@ -42,11 +45,12 @@ def run_chunk(job: JobSpec, chunk: Chunk, device: str) -> Receipt:
     Raises:
         NonFiniteError: A position is NaN or infinite.
         RunStopped: The run was stopped meanwhile.
+        RunError: The smallest piece does not fit in the device's memory.
         EbmcoreError: The energy or the sampler broke its contract.
     """
     runtime = runtime_of(job)
     try:
-        return _run(runtime, chunk, device)
+        return in_pieces(runtime, chunk, device, _run)
     except BaseException:
         # The other chunks in flight would be thrown away: let them end now.
         runtime.stop.set()
@@ -62,7 +66,8 @@ def _run(runtime: Runtime, chunk: Chunk, device: str) -> Receipt:
         except UnfitError:
             keeper.found = None
             reduced, written, frozen = _stages(runtime, chunk, device, keeper)
-    return Receipt(chunk, device, time.perf_counter() - started, reduced, tuple(written), frozen)
+    spooled = runtime.spooled(chunk)
+    return Receipt(chunk, device, time.perf_counter() - started, reduced, tuple(written), frozen, spooled)
 
 
 def _stages(
@@ -152,9 +157,11 @@ def advance(
 
     Raises:
         NonFiniteError: A chain left the finite numbers, and is not to be held.
+        SamplerError: A position is of another shape or dtype than the one before.
     """
     begin.steps = steps
     t = begin.t
+    shape = position.shape
     kernel = _Kernel(energy, sampler, begin, t + warmup)
     state = kernel.init(position, begin)
     moment = None if watch is None else watch.take_up(state)
@@ -166,6 +173,8 @@ def advance(
         regular = (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1
         if recorder is not None and health.frozen is not None and (full or regular):
             recorder.mend(health.checked)
+        if (full or regular) and (state[0].shape != shape or state[0].dtype != energy.dtype):
+            check_state(state, position, who=f"{type(sampler).__name__}.step at step {step}")
         if regular or (full and health.frozen is None):
             state = health.look(state, step)
         if full and recorder is not None:

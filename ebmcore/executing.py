@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -11,12 +12,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ebmcore import rundir
+from ebmcore import rundir, spooling
+from ebmcore.ending import Ended, Stopping, cut, held_in
 from ebmcore.energy import frozen
 from ebmcore.observers import Observers
 from ebmcore.prepare import SUMMARY, Prepared
 from ebmcore.progress import Progress
-from ebmcore.protocols import Chunk, Receipt, RunInfo
+from ebmcore.protocols import Chunk, JobSpec, Receipt, RunInfo
 from ebmcore.reducing import Reduction
 from ebmcore.result import Result, open_run
 from ebmcore.rundir import checkpoints
@@ -60,20 +62,31 @@ def _execute(prepared: Prepared, begun: Begun, shown: bool, again: StopHandler |
         with frozen(runtime.parts.model), stoppable(runtime.stop, kept=job.path is not None, again=again, say=shown):
             observers.ebmcore_run_started(run=info)
             started = time.perf_counter()
-            reductions, held = _run_chunks(prepared, begun, info, observers)
+            reductions, held, ended = _run_chunks(prepared, begun, info, observers)
             seconds = time.perf_counter() - started
         reduced = {name: reduction.finish() for name, reduction in reductions.items()}
-        summary = {**_summary(prepared, begun, seconds, reduced), "frozen": held}
-        _finish_writers(prepared, summary)
+        kept, manifest = job, begun.manifest
+        runtime.close()
+        if ended is not None:
+            kept = job.first(ended.chains)
+            manifest = cut(prepared, kept, manifest, ended)
+            held = held_in(kept, slice(0, kept.chains), runtime.parts.writers, held)
+        summary = {**_summary(prepared, kept, begun, seconds, reduced), "frozen": held}
+        if ended is not None:
+            summary["ended"] = manifest["ended"]
+        _finish_writers(prepared, kept, summary)
     except BaseException as error:
         observers.ebmcore_run_failed(run=info, error=error)
         raise
     finally:
         close_runtime(job)
+        if job.path is None:
+            spooling.clear(job)
     if job.path is not None:
+        spooling.clear(job)
         rundir.finish(Path(job.path), summary)
     reduced.pop(SUMMARY)
-    result = Result(job, runtime.parts.writers, summary, begun.manifest, reduced)
+    result = Result(kept, runtime.parts.writers, summary, manifest, reduced)
     observers.ebmcore_run_finished(run=info, result=result)
     return result
 
@@ -95,11 +108,18 @@ def _info(prepared: Prepared, begun: Begun) -> RunInfo:
 
 def _run_chunks(
     prepared: Prepared, begun: Begun, info: RunInfo, observers: Observers
-) -> tuple[dict[str, Reduction], int]:
-    """Run the chunks that are left; return the reducers' folds over all of them, and how many chains are held."""
-    job, layout = prepared.job, prepared.job.layouts[-1]
+) -> tuple[dict[str, Reduction], int, Ended | None]:
+    """Run the chunks that are left, or until an observer ends the run.
+
+    Returns:
+        The reducers' folds over all that is kept, how many chains are held, and the early end.
+    """
+    job, parts, layout = prepared.job, prepared.runtime.parts, prepared.job.layouts[-1]
     assert layout is not None
-    reductions = {name: Reduction(reducer, layout) for name, reducer in prepared.runtime.parts.reducers.items()}
+    asked = observers.may_stop
+    reductions = {name: Reduction(reducer, layout, eager=not asked) for name, reducer in parts.reducers.items()}
+    unit = math.lcm(job.grain, parts.start.repeat)
+    stopping = Stopping(observers, info, reductions, unit) if asked else None
 
     held = 0
 
@@ -111,34 +131,40 @@ def _run_chunks(
 
     for receipt in begun.receipts:
         reduce(receipt)
-    if not begun.chunks:
-        return reductions, held
+    ended = None if stopping is None else stopping.ask()
+    if not begun.chunks or ended is not None:
+        return reductions, held, ended
     receipts = prepared.executor.run(job, begun.chunks, prepared.plan.devices)
     try:
         for receipt in receipts:
-            if job.path is not None:
-                rundir.commit(Path(job.path), receipt)
+            for piece in map(prepared.runtime.feed, receipt.pieces()):
+                if job.path is not None:
+                    rundir.commit(Path(job.path), piece)
+                    checkpoints.forget(Path(job.path), piece.chunk)
+                reduce(piece)
+            if job.path is not None and receipt.parts:
                 checkpoints.forget(Path(job.path), receipt.chunk)
-            reduce(receipt)
             observers.ebmcore_chunk_done(run=info, chunk=receipt.chunk, receipt=receipt)
+            ended = None if stopping is None else stopping.ask()
+            if ended is not None:
+                break
     finally:
         prepared.runtime.stop.set()
         receipts.close()
-    return reductions, held
+    return reductions, held, ended
 
 
-def _finish_writers(prepared: Prepared, summary: Mapping[str, Any]) -> None:
-    prepared.runtime.close()
-    for stage, layout in enumerate(prepared.job.layouts):
+def _finish_writers(prepared: Prepared, job: JobSpec, summary: Mapping[str, Any]) -> None:
+    for stage, layout in enumerate(job.layouts):
         for name, writer in prepared.runtime.parts.writers.items():
             if layout is not None:
-                writer.finish(data_folder(prepared.job, name, stage), layout, summary)
+                writer.finish(data_folder(job, name, stage), layout, summary)
 
 
 def _summary(
-    prepared: Prepared, begun: Begun, seconds: float, reduced: Mapping[str, Mapping[str, Tensor]]
+    prepared: Prepared, job: JobSpec, begun: Begun, seconds: float, reduced: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Any]:
-    job, plan, stage = prepared.job, prepared.plan, prepared.job.stages[-1]
+    plan, stage = prepared.plan, job.stages[-1]
     moments = reduced[SUMMARY]
     files = {}
     if job.path is not None:
@@ -152,7 +178,7 @@ def _summary(
         "shape": list(job.shape),
         "seconds": round(seconds, 3),
         "chains_per_second": round(_width(begun.chunks) / max(seconds, 1e-9), 1),
-        "resumed_at": job.chains - _width(begun.chunks),
+        "resumed_at": prepared.job.chains - _width(begun.chunks),
         "mean": moments["mean"].tolist(),
         "sd": moments["sd"].tolist(),
         "devices": list(plan.devices),

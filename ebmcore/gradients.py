@@ -13,7 +13,7 @@ from torch import Tensor
 from ebmcore.energy import BoundEnergy, frozen
 from ebmcore.errors import EbmcoreError, EbmcoreWarning, InputError
 from ebmcore.protocols import GradientBackend, HasCompileTime, HasMinibatch
-from ebmcore.registry import Registry
+from ebmcore.registry import READY, Registry, is_ours, ours
 
 CLOSED_FORM, AUTOGRAD = "closed_form", "autograd"
 
@@ -43,8 +43,8 @@ class Choice(NamedTuple):
 def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Registry) -> Choice:
     """Return the source of a run's gradients.
 
-    `"auto"` is the energy's closed form, else the first installed backend, by name, that takes the energy without
-    compile time and agrees with autograd at `x`, else autograd.
+    `"auto"` is the energy's closed form, else the first backend, by name, that takes the energy without compile time
+    and agrees with autograd at `x`, else autograd. Backends of other distributions than ours have to be named.
 
     Args:
         asked: `"auto"`, `"closed_form"`, `"autograd"`, or the name of a backend.
@@ -69,10 +69,11 @@ def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Regist
     if energy.gradient_source == CLOSED_FORM or _no_backend(energy) is not None:
         return Choice(energy.gradient_source, None, 0.0)
     for record in registry.records("gradient"):
-        if record.state not in ("available", "loaded"):
+        if record.state not in READY or not is_ours(record):
             continue
+        name = ours(registry, "gradient", record.name)
         try:
-            backend: GradientBackend = registry.build("gradient", {"use": record.name}).object
+            backend: GradientBackend = registry.build("gradient", {"use": name}).object
             if isinstance(backend, HasCompileTime) and backend.compiles:
                 continue
             began = time.perf_counter()
@@ -81,7 +82,7 @@ def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Regist
                 continue
             wrong = disagreement(fast, energy, x)
             if wrong is None:
-                return Choice(record.name, fast, time.perf_counter() - began)
+                return Choice(name, fast, time.perf_counter() - began)
             _say(record.name, f"got {wrong}.")
         except EbmcoreError as error:
             _say(record.name, str(error))

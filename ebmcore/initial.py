@@ -159,10 +159,10 @@ def _named(use: str, base: Path) -> Tensor | InitFunction:
 
 
 def _last_draws(path: Path) -> Tensor:
-    job, _, summary = rundir.read(path)
+    job, manifest, summary = rundir.read(path)
     if summary is None:
         raise InputError(f"`init` must be a run that has ended; got '{path}', which has not. Let it end first.")
-    last = read_array(job, len(job.stages) - 1, readers(job), "draws", slice(None))[:, -1]
+    last = read_array(job, len(job.stages) - 1, readers(job, manifest), "draws", slice(None))[:, -1]
     return last if last.is_floating_point() else last.float()
 
 

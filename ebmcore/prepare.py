@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebmcore import rundir
 from ebmcore.backends import choose_noise
-from ebmcore.devices import resolve_devices
+from ebmcore.devices import automatic_executor, resolve_devices
 from ebmcore.energy import PRECISIONS, Precision
 from ebmcore.energy_checks import check_keyword
 from ebmcore.errors import InputError, about
@@ -26,15 +26,18 @@ from ebmcore.noise import check_seed
 from ebmcore.observers import Observers
 from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
+from ebmcore.portable import is_portable
 from ebmcore.probe import first_positions, needs, probe
-from ebmcore.protocols import Executor, HasAlign, HasEnsembleSize, HasShape, JobSpec, Stage
-from ebmcore.registry import Registry, default
+from ebmcore.protocols import Executor, HasAlign, HasCheck, HasEnsembleSize, HasShape, HasTruncate, JobSpec, Stage
+from ebmcore.registry import Registry, default, ours
 from ebmcore.resuming import Earlier, check_same, find_earlier, settled
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
 
 MEMORY, DISK = "memory", "npy"
 """The writers of a run that names none: without and with `out`."""
+
+Records = tuple[Mapping[str, Any], ...]
 
 SUMMARY = "summary"
 """The reducer that every run has, for its summary."""
@@ -51,6 +54,8 @@ class Prepared:
     observers: tuple[Any, ...]
     state_bytes: tuple[int, ...]
     """For each stage, the bytes of its sampler's state of one chain."""
+    records: Records
+    """Every plugin that the run uses, for the manifest: kind, name, distribution, version, value, digest."""
     gradient_seconds: float = 0.0
     """What a gradient backend took to build and compile."""
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -118,7 +123,8 @@ def prepare(request: Request) -> Prepared:
     if earlier is not None:
         request = replace(request, **settled(earlier, vars(request)))
     stages = _stages(request, live)
-    writers = _tables("writer", request.writers, live) or ({"use": MEMORY if out is None else DISK},)
+    default_writer = ours(registry, "writer", MEMORY if out is None else DISK)
+    writers = _tables("writer", request.writers, live) or ({"use": default_writer},)
     if out is None and request.writers:
         raise InputError("`out` must be set when writers are named; got None. Say where they write: out='runs/mine'.")
     reducers = (
@@ -163,7 +169,7 @@ def prepare(request: Request) -> Prepared:
     ensembles = _ensembles(chains, parts)
     aligns = [writer.align for writer in parts.writers.values() if isinstance(writer, HasAlign)]
     job = replace(job, chains=chains, shape=shape, grain=grain_of(ensembles, aligns))
-    plan, executor, table = _plan(request, job, devices, registry, live)
+    plan, executor, table, carried = _plan(request, job, devices, registry, live)
     runtime = Runtime(job, parts)
     with about("model"):
         looks = probe(
@@ -177,13 +183,14 @@ def prepare(request: Request) -> Prepared:
             grain=job.grain,
             frozen=job.on_nonfinite == FREEZE,
         )
-    observers = _observers(request, registry, live)
+    observers, watched = _observers(request, registry, live)
+    _check_ends(observers, parts)
     choice = _gradient(request, runtime, plan, registry)
     job = replace(job, gradient=choice.name, layouts=tuple(look.layout for look in looks))
     runtime = Runtime(job, parts, fast={} if choice.fast is None else {plan.devices[0]: choice.fast})
-    prepared = Prepared(
-        runtime, plan, executor, table, observers, tuple(look.state_bytes for look in looks), choice.seconds
-    )
+    sizes = tuple(look.state_bytes for look in looks)
+    records = (*parts.records, *carried, *watched, *_gradient_records(choice, registry, job))
+    prepared = Prepared(runtime, plan, executor, table, observers, sizes, records, choice.seconds)
     return prepared if out is None else _identified(prepared, request, earlier, out)
 
 
@@ -214,6 +221,12 @@ def _identified(prepared: Prepared, request: Request, earlier: Earlier | None, o
         earlier = replace(earlier, changes=changes)
     found = identity(job, parts, size, chains=job.chains)
     return replace(prepared, identity=found, earlier=earlier, origin=request.origin)
+
+
+def _gradient_records(choice: Choice, registry: Registry, job: JobSpec) -> Records:
+    if choice.fast is None:
+        return ()
+    return build_part("gradient", {"use": choice.name}, {}, registry, Path(job.base))[1]
 
 
 def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry) -> Choice:
@@ -424,11 +437,16 @@ def _ensembles(chains: int, parts: Parts) -> list[int]:
 
 def _plan(
     request: Request, job: JobSpec, devices: tuple[str, ...], registry: Registry, live: dict[str, Any]
-) -> tuple[Plan, Executor, Mapping[str, Any]]:
+) -> tuple[Plan, Executor, Mapping[str, Any], Records]:
     automatic = request.executor == "auto" if isinstance(request.executor, str) else False
+    asked = request.executor
+    if automatic:
+        asked = ours(registry, "executor", automatic_executor(devices, portable=is_portable(job))[0])
     with about("engine", "executor"):
-        table = as_table("executor", "threads" if automatic else request.executor, "executor", live)
-        executor, _ = build_part("executor", table, live, registry, Path(job.base))
+        table = as_table("executor", asked, "executor", live)
+        executor, records = build_part("executor", table, live, registry, Path(job.base))
+        if isinstance(executor, HasCheck):
+            executor.check(job)
     workers = int(getattr(executor, "workers", None) or len(devices))
     size = None if request.chunk_size == "auto" else whole("chunk_size", request.chunk_size, 1)
     steps = sum(stage.warmup + stage.steps for stage in job.stages)
@@ -443,16 +461,31 @@ def _plan(
         position_bytes=width * math.prod(job.shape),
     )
     if automatic and plan.workers == 1:
-        table = {"use": "serial"}
-        executor = registry.build("executor", table).object
-    return plan, executor, table
+        table = {"use": ours(registry, "executor", "serial")}
+        executor, records = build_part("executor", table, live, registry, Path(job.base))
+    return plan, executor, table, records
 
 
-def _observers(request: Request, registry: Registry, live: dict[str, Any]) -> tuple[Any, ...]:
-    observers = []
+def _check_ends(observers: Sequence[Any], parts: Parts) -> None:
+    if not Observers(observers).may_stop:
+        return
+    for number, (name, writer) in enumerate(parts.writers.items()):
+        if not isinstance(writer, HasTruncate):
+            with about("writer", number):
+                raise InputError(
+                    f"writer '{name}' must have `truncate` where an observer may end the run; got a writer without it. "
+                    "Use npy, or leave that observer out."
+                )
+
+
+def _observers(request: Request, registry: Registry, live: dict[str, Any]) -> tuple[tuple[Any, ...], Records]:
+    observers: list[Any] = []
+    records: list[Mapping[str, Any]] = []
     for number, table in enumerate(_tables("observer", request.observers, live)):
         with about("observer", number):
-            observers.append(build_part("observer", table, live, registry, Path(request.base))[0])
+            made, used = build_part("observer", table, live, registry, Path(request.base))
             # Refuses what hears no event.
-            Observers([observers[-1]])
-    return tuple(observers)
+            Observers([made])
+            observers.append(made)
+            records.extend(used)
+    return tuple(observers), tuple(records)

@@ -6,7 +6,7 @@ It refuses energies and samplers that break their contracts, and learns what eac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from ebmcore.protocols import (
     Sampler,
     Stage,
 )
+from ebmcore.sampler_checks import call, check_randomness
 from ebmcore.states import check_info, check_state, fields_of, numpy_name
 
 BOTH = frozenset({"value", "gradient"})
@@ -168,8 +169,13 @@ def check_first_step(
     if isinstance(energy.model, HasMinibatch):
         few = few.sharing(energy.model.minibatch(_noise(few, backend, n, MINIBATCH)))
     with about("model"):
-        check_energy(few, position, gradient="gradient" in needs(sampler))
-    return _one_step(few, sampler, position, backend)
+        fixed = check_energy(few, position, gradient="gradient" in needs(sampler))
+    looked = _one_step(few, sampler, position, backend)
+    if fixed:
+        check_randomness(
+            few, sampler, position, lambda n: _noise(few, backend, n, INIT), lambda n: _noise(few, backend, n, STEP)
+        )
+    return looked
 
 
 def _rows(samplers: Sequence[Sampler[Any]], shape: tuple[int, ...]) -> int:
@@ -185,9 +191,9 @@ def _one_step(
     energy: BoundEnergy, sampler: Sampler[Any], position: Tensor, backend: Any
 ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
     who, n = type(sampler).__name__, len(position)
-    state = _call(sampler.init, f"{who}.init", energy, position.clone(), _noise(energy, backend, n, INIT))
+    state = call(sampler.init, f"{who}.init", energy, position.clone(), _noise(energy, backend, n, INIT))
     check_state(state, position, who=f"{who}.init")
-    result = _call(sampler.step, f"{who}.step", energy, state, _noise(energy, backend, n, STEP))
+    result = call(sampler.step, f"{who}.step", energy, state, _noise(energy, backend, n, STEP))
     if not isinstance(result, tuple) or len(result) != 2 or hasattr(result, "_fields"):
         raise SamplerError(
             f"{who}.step must return (state, statistics or None); got {type(result).__name__}. "
@@ -202,18 +208,6 @@ def _one_step(
         )
     check_info(info, n, who=f"{who}.step")
     return after, info
-
-
-def _call(method: Callable[..., Any], who: str, energy: BoundEnergy, *arguments: Any) -> Any:
-    try:
-        return method(energy, *arguments)
-    except EbmcoreError:
-        raise
-    except Exception as error:
-        raise SamplerError(
-            f"{who} must accept positions {list(energy.shape)} of any number of chains; it {raised(error)}. "
-            "Mend it there; --debug shows the traceback."
-        ) from error
 
 
 def _noise(energy: BoundEnergy, backend: Any, n: int, stream: int) -> CounterNoise:

@@ -106,7 +106,7 @@ class _Terminal:
 
     def update(self, run: RunInfo, chains: float, seconds: float) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=chains, rate=_rate(chains, seconds))
+            self._bar.update(self._task, completed=chains, rate=_rate(chains - run.done, seconds))
 
     def stop(self, run: RunInfo, chains: float, seconds: float) -> None:
         self.update(run, chains, seconds)
@@ -124,10 +124,13 @@ class _Log:
         self._last_time, self._last_chains = 0.0, 0.0
 
     def start(self, run: RunInfo) -> None:
-        self._last_time, self._last_chains = self._clock(), 0.0
+        self._last_time, self._last_chains = self._clock(), float(run.done)
         workers = "1 worker" if len(run.devices) == 1 else f"{len(run.devices)} workers"
         chunks = "1 chunk" if run.chunks == 1 else f"{run.chunks:,} chunks"
-        self._print(f"started: {run.chains:,} chains x {run.steps:,} steps, {chunks}, {workers}, seed {run.seed}")
+        gone_on = f"; {run.done:,} of the chains were done before" if run.done else ""
+        self._print(
+            f"started: {run.chains:,} chains x {run.steps:,} steps, {chunks}, {workers}, seed {run.seed}{gone_on}"
+        )
 
     def update(self, run: RunInfo, chains: float, seconds: float) -> None:
         waited = self._clock() - self._last_time
@@ -136,11 +139,14 @@ class _Log:
         if chains - self._last_chains < run.chains / 10 and waited < LINE_AT_LEAST_EVERY:
             return
         self._last_time, self._last_chains = self._clock(), chains
-        left = f", {duration(seconds * (run.chains - chains) / chains)} left" if chains else ""
-        self._print(f"{self._share(run, chains)}, {_rate(chains, seconds)} chains/s{left}")
+        made = chains - run.done
+        left = f", {duration(seconds * (run.chains - chains) / made)} left" if made > 0 else ""
+        self._print(f"{self._share(run, chains)}, {_rate(made, seconds)} chains/s{left}")
 
     def stop(self, run: RunInfo, chains: float, seconds: float) -> None:
-        self._print(f"{self._share(run, chains)}, {_rate(chains, seconds)} chains/s, {duration(seconds)} in all")
+        self._print(
+            f"{self._share(run, chains)}, {_rate(chains - run.done, seconds)} chains/s, {duration(seconds)} in all"
+        )
 
     def _share(self, run: RunInfo, chains: float) -> str:
         return f"{int(100 * chains / max(1, run.chains)):3d} % of {run.chains:,} chains"

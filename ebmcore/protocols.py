@@ -42,7 +42,7 @@ and one line in its distribution's pyproject.toml:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -398,6 +398,11 @@ class Layout:
             "attrs": dict(self.attrs),
         }
 
+    def first(self, chains: int) -> Layout:
+        """Return the layout of the first `chains` chains alone."""
+        arrays = {name: spec._replace(shape=(chains, *spec.shape[1:])) for name, spec in self.arrays.items()}
+        return replace(self, chains=chains, arrays=arrays)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Layout:
         arrays = {
@@ -458,6 +463,18 @@ class HasRead(Protocol):
 
     def read(self, path: Path, layout: Layout, name: str, chains: slice, /) -> np.ndarray[Any, Any]:
         """Return rows `chains` (step 1) of array `name`; it may be a read-only view of the file."""
+        ...
+
+
+@runtime_checkable
+class HasTruncate(Protocol):
+    """A writer that a run may end early with: see `ebmcore_should_stop` of `ebmcore.observers`."""
+
+    def truncate(self, path: Path, layout: Layout, chains: int, /) -> None:
+        """Drop all chains but the first `chains`, durably; once, in the host, after the last block.
+
+        What is left is what a run of `layout.first(chains)` had written. `finish` follows, with that layout.
+        """
         ...
 
 
@@ -622,6 +639,11 @@ class JobSpec:
             "layouts": [None if layout is None else layout.to_json() for layout in self.layouts],
         }
 
+    def first(self, chains: int) -> JobSpec:
+        """Return the job of the first `chains` chains alone: what is left of a run that an observer ended early."""
+        layouts = tuple(None if layout is None else layout.first(chains) for layout in self.layouts)
+        return replace(self, chains=chains, layouts=layouts)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> JobSpec:
         return cls(
@@ -668,6 +690,14 @@ class Receipt:
     """What was written, with checksums."""
     frozen: int = 0
     """Chains that left the finite numbers and were held."""
+    spooled: tuple[str, ...] = ()
+    """Files with blocks that the host is to give to the writers that are not parallel, in order."""
+    parts: tuple[Receipt, ...] = ()
+    """Those of its pieces, in chain order, where the chunk did not fit in memory whole; then nothing else is set."""
+
+    def pieces(self) -> tuple[Receipt, ...]:
+        """Return the receipts that tell what was done: its parts, or itself."""
+        return self.parts or (self,)
 
     def to_json(self) -> dict[str, Any]:
         """Tensors become their dtype, shape and little-endian bytes in base64."""
@@ -680,6 +710,8 @@ class Receipt:
             },
             "blocks": [block.to_json() for block in self.blocks],
             "frozen": self.frozen,
+            **({"spooled": list(self.spooled)} if self.spooled else {}),
+            **({"parts": [part.to_json() for part in self.parts]} if self.parts else {}),
         }
 
     @classmethod
@@ -688,8 +720,16 @@ class Receipt:
             name: {key: _tensor_from_json(value) for key, value in acc.items()} for name, acc in data["reduced"].items()
         }
         blocks = tuple(WrittenBlock.from_json(block) for block in data["blocks"])
-        chunk, seconds = Chunk.from_json(data["chunk"]), float(data["seconds"])
-        return cls(chunk, str(data["device"]), seconds, reduced, blocks, int(data["frozen"]))
+        return cls(
+            Chunk.from_json(data["chunk"]),
+            str(data["device"]),
+            float(data["seconds"]),
+            reduced,
+            blocks,
+            int(data["frozen"]),
+            tuple(map(str, data.get("spooled", ()))),
+            tuple(cls.from_json(part) for part in data.get("parts", ())),
+        )
 
 
 class Executor(Protocol):
@@ -700,6 +740,15 @@ class Executor(Protocol):
 
         Closing the generator stops the workers and waits for them.
         """
+        ...
+
+
+@runtime_checkable
+class HasCheck(Protocol):
+    """An executor that cannot run every job, such as one in other processes: it says so before anything is written."""
+
+    def check(self, job: JobSpec, /) -> None:
+        """Refuse a job that it cannot run; raise `InputError`."""
         ...
 
 

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from ebmcore.errors import SamplerError
 from ebmcore.folding import Folder, folds
 from ebmcore.health import FROZEN, finite_rows, is_finite
 from ebmcore.plan import block_draws, group_draws
@@ -147,7 +148,13 @@ class Recorder:
             spec = self._layout.arrays[name]
             shape = (self._chunk.hi - self._chunk.lo, self._size, *spec.shape[2:])
             self._buffers[name] = torch.empty(shape, dtype=getattr(torch, spec.dtype))
-        self._buffers[name][:, at] = rows
+        room = self._buffers[name][:, at]
+        if rows.shape != room.shape:
+            raise SamplerError(
+                f"{type(self._sampler).__name__}.step must keep the shape of `{name}` at every step, "
+                f"{list(room.shape)}; got {list(rows.shape)}. Give one row a chain."
+            )
+        room.copy_(rows)
 
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

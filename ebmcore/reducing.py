@@ -78,27 +78,51 @@ class Groups:
 
 @final
 class Reduction:
-    """One reducer's left fold over the groups of a run, in chain order, whatever the order of arrival."""
+    """One reducer's left fold over the groups of a run, in chain order, whatever the order of arrival.
 
-    def __init__(self, reducer: Reducer, layout: Layout) -> None:
-        self._reducer = reducer
+    Args:
+        reducer: The reducer.
+        layout: What the run stores.
+        eager: Fold what is there at once; else when `fold` says how far.
+    """
+
+    def __init__(self, reducer: Reducer, layout: Layout, *, eager: bool = True) -> None:
+        self._reducer, self._grain, self._eager = reducer, layout.grain, eager
         self._acc: Acc = reducer.start(layout)
         self._next = 0
         self._waiting: dict[int, tuple[int, Acc]] = {}
 
+    @property
+    def ready(self) -> int:
+        """All chains before this one have been taken in."""
+        end = self._next
+        while end in self._waiting:
+            end = self._waiting[end][0]
+        return end
+
     def add(self, lo: int, hi: int, groups: Acc) -> None:
         """Take in the accumulators of the chains [lo, hi), those of its groups stacked on axis 0."""
         self._waiting[lo] = (hi, groups)
-        while self._next in self._waiting:
-            self._next, ready = self._waiting.pop(self._next)
+        if self._eager:
+            self.fold(self.ready)
+
+    def fold(self, end: int) -> None:
+        """Fold the groups of the chains before `end`, a multiple of the grain or the end of a chunk."""
+        while self._next < end:
+            hi, groups = self._waiting.pop(self._next)
+            if hi > end:
+                edge = (end - self._next) // self._grain
+                self._waiting[end] = (hi, {name: stacked[edge:] for name, stacked in groups.items()})
+                hi, groups = end, {name: stacked[:edge] for name, stacked in groups.items()}
+            self._next = hi
             if isinstance(self._reducer, HasGroups):
-                self._acc = self._reducer.merge_groups(self._acc, ready)
+                self._acc = self._reducer.merge_groups(self._acc, groups)
             else:
-                for acc in _unstack(ready):
+                for acc in _unstack(groups):
                     self._acc = self._reducer.merge(self._acc, acc)
 
     def finish(self) -> dict[str, Tensor]:
-        """Return the statistics by name."""
+        """Return the statistics of what was folded, by name; folding may go on."""
         return dict(self._reducer.finish(self._acc))
 
 

@@ -194,4 +194,4 @@ def open_run(path: str | Path) -> Result:
         reducer: {key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()}
         for reducer, values in summary.get("reduced", {}).items()
     }
-    return Result(job, readers(job), summary, manifest, reduced)
+    return Result(job, readers(job, manifest), summary, manifest, reduced)

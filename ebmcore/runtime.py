@@ -2,24 +2,28 @@
 
 `run_chunk(job, chunk, device)` gets plain data alone; what a process has for a job is found
 here by the job's id. The process that made the job opens its runtime with its live objects;
-any other builds one from the tables.
+any other builds one from the tables. What that other process draws for a writer that only the
+first may feed goes to files on the way (`spooling`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ebmcore import spooling
 from ebmcore.devices import torch_device
 from ebmcore.energy import BoundEnergy, Precision, place
+from ebmcore.errors import EbmcoreError, RunError
 from ebmcore.gradients import Fast, with_source
 from ebmcore.parts import Parts, build_parts
-from ebmcore.protocols import Block, Chunk, JobSpec, Sink, Writer
+from ebmcore.protocols import Block, Chunk, JobSpec, Receipt, Sink, Writer
 from ebmcore.registry import default
 from ebmcore.stored import data_folder
 
@@ -34,6 +38,8 @@ class Runtime:
         parts: Its objects.
         stop: Set to make chunks in flight end at their next step.
         progress: Called from workers as progress(chunk, step, statistics).
+        spools: Whether this is a worker's process, which may not feed writers that are not parallel.
+        fitting: Chains that fitted in the memory of a device, for labels of devices where a chunk did not.
         fast: A gradient backend's value and gradient, for the labels of devices where it has been built.
     """
 
@@ -41,6 +47,8 @@ class Runtime:
     parts: Parts
     stop: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[Chunk, int, Mapping[str, float]], None] | None = None
+    spools: bool = False
+    fitting: dict[str, int] = field(default_factory=dict)
     fast: Mapping[str, Fast] = field(default_factory=dict)
     _energies: dict[str, BoundEnergy] = field(default_factory=dict)
     _sinks: dict[tuple[str, int, int], Sink] = field(default_factory=dict)
@@ -72,12 +80,43 @@ class Runtime:
             return self._energies[device]
 
     def write(self, stage: int, block: Block) -> None:
-        """Give a block of a stage to every writer; durable on return."""
+        """Give a block of a stage to every writer, or to a file for the host; durable on return.
+
+        Raises:
+            RunError: A writer cannot take it, or the disk is full or broken.
+        """
         for name, writer in self.parts.writers.items():
             if writer.parallel:
-                self._sink(name, writer, stage, threading.get_ident()).write(block)
-            else:
-                with self._feeding:
+                with _taken(name):
+                    self._sink(name, writer, stage, threading.get_ident()).write(block)
+        if not self.spools:
+            self._feed(stage, block)
+        elif self._waits:
+            spooling.save(self.job, stage, block)
+
+    def spooled(self, chunk: Chunk) -> tuple[str, ...]:
+        """Return the files of a chunk's blocks for the host, an earlier worker's of the same chunk among them."""
+        return spooling.files_of(self.job, chunk) if self._waits else ()
+
+    def feed(self, receipt: Receipt) -> Receipt:
+        """Give what was spooled to the writers that are not parallel; return the receipt without it.
+
+        Raises:
+            RunError: A writer cannot take it, or the disk is full or broken.
+        """
+        for file in receipt.spooled:
+            self._feed(*spooling.load(self.job, file))
+            spooling.remove(self.job, file)
+        return replace(receipt, spooled=())
+
+    @property
+    def _waits(self) -> bool:
+        return not all(writer.parallel for writer in self.parts.writers.values())
+
+    def _feed(self, stage: int, block: Block) -> None:
+        for name, writer in self.parts.writers.items():
+            if not writer.parallel:
+                with self._feeding, _taken(name):
                     self._sink(name, writer, stage, 0).write(block)
 
     def close(self) -> None:
@@ -95,6 +134,25 @@ class Runtime:
                 assert layout is not None
                 self._sinks[key] = writer.open(data_folder(self.job, name, stage), layout)
             return self._sinks[key]
+
+
+@contextmanager
+def _taken(name: str) -> Iterator[None]:
+    """Say of what a writer raises, other than on purpose, that the run ends because of it."""
+    try:
+        yield
+    except (EbmcoreError, MemoryError):
+        raise
+    except OSError as error:
+        raise RunError(
+            f"writer '{name}' must take every block of draws; got: {error.strerror or error}. "
+            "Make room on that disk or mend it, and resume the run: what was committed stays."
+        ) from error
+    except Exception as error:
+        raise RunError(
+            f"writer '{name}' must take every block of draws; got {type(error).__name__}: {error}. "
+            "Mend the writer or use another, and resume the run: what was committed stays."
+        ) from error
 
 
 def _settled(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -116,8 +174,21 @@ def runtime_of(job: JobSpec) -> Runtime:
     """Return this process's runtime of a job, built from plain data if the process did not make the job."""
     with _opening:
         if job.id not in _open:
-            _open[job.id] = Runtime(job, build_parts(job, {}, default()))
+            _open[job.id] = built_runtime(job)
         return _open[job.id]
+
+
+def built_runtime(job: JobSpec) -> Runtime:
+    """Return a worker's runtime of a job, built from plain data.
+
+    Raises:
+        InputError: Something that the job names cannot be had in this process.
+    """
+    parts = build_parts(job, {}, default())
+    if isinstance(parts.model, nn.Module):
+        # Nobody trains this copy, and without its weights a gradient takes a tenth less.
+        parts.model.requires_grad_(False)
+    return Runtime(job, parts, spools=True)
 
 
 def close_runtime(job: JobSpec) -> None:

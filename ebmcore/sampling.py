@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ebmcore.blame import blamed
 from ebmcore.executing import execute
 from ebmcore.prepare import Request, prepare
 from ebmcore.result import Result
@@ -141,4 +142,6 @@ def run(request: Request, *, progress: bool | None = None, again: StopHandler | 
         progress: As in `sample`.
         again: What a second Ctrl-C does; by default what it does without a run.
     """
-    return execute(prepare(request), progress=progress, again=again)
+    prepared = prepare(request)
+    with blamed(prepared.records):
+        return execute(prepared, progress=progress, again=again)

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ebmcore import rundir
-from ebmcore.errors import InputError
+from ebmcore import rundir, spooling
+from ebmcore.errors import InputError, RunError
 from ebmcore.plan import missing
 from ebmcore.prepare import Prepared
 from ebmcore.protocols import Chunk, JobSpec, Receipt, Span, Writer
 from ebmcore.resolved import run_file
 from ebmcore.resuming import Earlier, Piece, find_earlier, intact, kept_checkpoints, kept_commits
 from ebmcore.rundir import checkpoints
+from ebmcore.rundir.checkpoints import Checkpoint
+from ebmcore.runtime import Runtime
 from ebmcore.stored import data_folder
 
 
@@ -76,13 +78,16 @@ def _resumed(prepared: Prepared, earlier: Earlier, held: ExitStack) -> Begun:
     manifest = _manifest(prepared)
     rundir.renew(path, run_file(prepared), manifest)
     _prepare_writers(job, parts.writers, [*commits, *begun])
-    whole, going = intact(job, parts, commits, path), intact(job, parts, begun, path)
+    going = [each for each in begun if _fed(prepared.runtime, each)]
+    prepared.runtime.close()
+    whole, going = intact(job, parts, commits, path), intact(job, parts, going, path)
     if len(whole) + len(going) < len(commits) + len(begun):
         _prepare_writers(job, parts.writers, [*whole, *going])
     if log.torn or log.damaged or len(whole) < len(log.commits):
         kept = set(_chunks(whole))
         rundir.rewrite(path, (commit for commit in log.commits if commit.chunk in kept))
     checkpoints.keep_only(path, set(_chunks(going)))
+    spooling.keep_only(job, set(_chunks(going)))
     left = missing(prepared.plan.chunks, _chunks(whole), _chunks(going))
     return Begun(manifest, left, tuple(commit.receipt() for commit in whole))
 
@@ -94,17 +99,36 @@ def _chunks(pieces: Iterable[Piece]) -> list[Chunk]:
 def _prepare_writers(job: JobSpec, writers: Mapping[str, Writer], pieces: Sequence[Piece]) -> None:
     for stage, layout in enumerate(job.layouts):
         if layout is not None:
-            spans = [span for piece in pieces for span in _spans(piece, stage)]
             for name, writer in writers.items():
+                spans = [span for piece in pieces for span in _spans(job, piece, stage, writer)]
                 folder = data_folder(job, name, stage)
                 if job.path is not None:
                     folder.mkdir(parents=True, exist_ok=True)
                 writer.prepare(folder, layout, spans)
 
 
-def _spans(piece: Piece, stage: int) -> list[Span]:
-    reached = [block.last for block in piece.blocks if block.stage == stage]
-    return [Span(piece.chunk.lo, piece.chunk.hi, 0, max(reached))] if reached else []
+def _spans(job: JobSpec, piece: Piece, stage: int, writer: Writer) -> list[Span]:
+    """Return what a writer has of a piece: all, but for what waits in files until it is fed."""
+    ends = [block.last for block in piece.blocks if block.stage == stage]
+    if not writer.parallel:
+        waiting = [first for at, first, _ in map(spooling.draws_of, _waiting(job, piece)) if at == stage]
+        ends = [end for end in ends if end <= min(waiting, default=end)]
+    return [Span(piece.chunk.lo, piece.chunk.hi, 0, max(ends))] if ends else []
+
+
+def _waiting(job: JobSpec, piece: Piece) -> list[str]:
+    """Return the files with blocks of a piece that its worker left for the host."""
+    blocks = {(block.stage, block.first, block.last) for block in piece.blocks}
+    return [name for name in spooling.files_of(job, piece.chunk) if spooling.draws_of(name) in blocks]
+
+
+def _fed(runtime: Runtime, piece: Checkpoint) -> bool:
+    """Give the writers what was left for them of a chunk in flight; say whether it could be read."""
+    try:
+        runtime.feed(Receipt(piece.chunk, "", 0.0, spooled=tuple(_waiting(runtime.job, piece))))
+    except RunError:
+        return False
+    return True
 
 
 def _manifest(prepared: Prepared) -> dict[str, Any]:
@@ -127,7 +151,7 @@ def _manifest(prepared: Prepared) -> dict[str, Any]:
         "executor": dict(prepared.executor_table),
         "gradient": prepared.job.gradient,
         "gradient_seconds": round(prepared.gradient_seconds, 3),
-        "plugins": list(prepared.runtime.parts.records),
+        "plugins": list(prepared.records),
         "job": prepared.job.to_json(),
         "identity": dict(prepared.identity),
         "origin": prepared.origin,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebmcore.errors import InputError
 from ebmcore.protocols import HasRead, JobSpec, Layout, Writer
-from ebmcore.registry import default
+from ebmcore.registry import default, settled
 from ebmcore.registry.references import is_direct
 from ebmcore.rundir import name_of as name_of
 
@@ -64,18 +64,26 @@ def sha256(array: np.ndarray[Any, Any]) -> str:
     return hashlib.sha256(data.data.cast("B") if data.size else b"").hexdigest()
 
 
-def readers(job: JobSpec) -> dict[str, Writer]:
+def readers(job: JobSpec, manifest: Mapping[str, Any] | None = None) -> dict[str, Writer]:
     """Build a stored run's writers, installed names alone: what else a manifest names is not ours to run.
+
+    Where several distributions give a writer's name by now, it is that of the one that wrote.
 
     Raises:
         InputError: A writer cannot be had.
     """
-    writers = {}
+    writers, registry = {}, default()
+    homes = {
+        record.get("name"): record.get("distribution")
+        for record in (manifest or {}).get("plugins", ())
+        if record.get("kind") == "writer"
+    }
     for table in job.writers:
         use = str(table.get("use", ""))
         plain = {key: value for key, value in table.items() if key not in ("name", "use")}
         if use and not is_direct(use) and not _names_more(plain):
-            writers[name_of(table)] = default().build("writer", {"use": use, **plain}).object
+            chosen = settled(registry, "writer", use, homes.get(use))
+            writers[name_of(table)] = registry.build("writer", {"use": chosen, **plain}).object
     return writers
 
 

@@ -132,7 +132,7 @@ class Reader:
             return self.install(command)
         done = run(["bash", "-c", command], self.folder, self.env)
         # A refusal that a page shows is part of what it says: the text block beside it holds its message.
-        said = re.search(r"# exit code (\d)", command)
+        said = re.search(r"# exit code (\d+)", command)
         assert done.returncode == (int(said[1]) if said else 0), f"{where}: {command}\n{done.stdout}"
         return done.stdout
 

@@ -50,7 +50,8 @@ class Odd:
         return State(position, Inner(momentum, torch.zeros(len(position), dtype=torch.int64)))
 
     def step(self, energy, state, noise):
-        self.taken.append(noise.t)
+        if noise.steps > 1:  # the look before a run takes steps of its own
+            self.taken.append(noise.t)
         momentum = noise.perturb_(state.inner.momentum, 0.3, decay=0.9)
         position = noise.perturb_(state.position, 0.1, drift=energy.gradient(state.position), drift_scale=-0.01)
         position = position + 0.01 * momentum

@@ -103,6 +103,17 @@ def test_one_and_two_workers_give_the_same_bytes(demo, tmp_path, capfd):
     assert demo.draws_of(tmp_path / "double_well_2").shape == (1000, 1, 2)
 
 
+def test_a_run_that_is_killed_and_resumed_gives_the_same_bytes(demo, tmp_path, capfd):
+    small = ("--set", "run.chains=4000", "--set", "run.steps=300", "--set", "engine.chunk_size=64")
+    demo.ebmcore_run("million.toml", tmp_path / "whole", "--quiet", *small)
+    demo.killed_and_resumed("million.toml", tmp_path / "killed", tmp_path / "whole", *small)
+    out = capfd.readouterr().out
+    first, second = re.findall(r"[0-9a-f]{64}", out)
+    assert first == second
+    assert re.search(r"killed \(SIGKILL\) with \d+ of 63 chunks done", out)
+    assert demo.draws_of(tmp_path / "killed").shape == (4000, 1, 2)
+
+
 def test_other_bytes_end_the_demo(demo, tmp_path, monkeypatch):
     def run(file, out, *options):
         (out / "data" / "npy").mkdir(parents=True)
@@ -135,7 +146,11 @@ def test_the_whole_demo(demo, tmp_path):
     script = [sys.executable, str(EXAMPLES / "demo.py")]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(set(re.findall(r"[0-9a-f]{64}", done.stdout))) == 1
+    killed, undisturbed, one, two = re.findall(r"[0-9a-f]{64}", done.stdout)
+    assert killed == undisturbed
+    assert one == two
+    chunks, of = map(int, re.search(r"killed \(SIGKILL\) with (\d+) of (\d+) chunks done", done.stdout).groups())
+    assert of / 2 <= chunks < of
     assert "picture: runs/demo/double_well.png" in done.stdout
     out = tmp_path / MADE_BY_DEMO
     million = demo.draws_of(out / "million")

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,7 +57,8 @@ HEAD = """\
 [model]
 use = "double_well"
 [engine]
-executor = {{use = "threads", workers = 2}}
+devices = ["cpu:0", "cpu:1"]
+executor = "{executor}"
 chunk_size = 128
 [[writer]]
 use = "{writer}"
@@ -95,12 +98,12 @@ seed = 5
 }
 
 
-@pytest.fixture(params=WRITERS)
-def folder(request, tmp_path):
-    (tmp_path / "slow.py").write_text(SLOW)
+def made(folder, writer="npy", executor="threads"):
+    """Write the run files into a folder."""
+    (folder / "slow.py").write_text(SLOW)
     for name, job in JOBS.items():
-        (tmp_path / f"{name}.toml").write_text(HEAD.format(writer=request.param) + job)
-    return tmp_path
+        (folder / f"{name}.toml").write_text(HEAD.format(writer=writer, executor=executor) + job)
+    return folder
 
 
 def killed(folder, job, out, when, *, from_start=False):
@@ -139,8 +142,9 @@ def undisturbed(folder, job):
     return whole, time.monotonic() - began
 
 
-def test_killed_three_times_and_resumed(folder):
-    job = "stages"
+@pytest.mark.parametrize("writer", WRITERS)
+def test_killed_three_times_and_resumed(tmp_path, writer):
+    folder, job = made(tmp_path, writer), "stages"
     whole, seconds = undisturbed(folder, job)
     moments = random.Random(1)
     kills = sum(killed(folder, job, folder / "run", moments.uniform(0, 0.4) * seconds) for _ in range(3))
@@ -150,10 +154,20 @@ def test_killed_three_times_and_resumed(folder):
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("job", JOBS)
-def test_killed_at_twenty_moments(folder, job):
+@pytest.mark.parametrize(
+    ("writer", "executor", "job"),
+    [
+        ("npy", "threads", "one stage"),
+        ("npy", "processes", "stages"),
+        *((writer, "threads", "stages") for writer in WRITERS),
+    ],
+)
+def test_killed_at_twenty_moments(tmp_path, writer, executor, job):
+    folder = made(tmp_path, writer, executor)
     whole, seconds = undisturbed(folder, job)
     moments = random.Random(2)
+    # What is left is run by threads, which start at once.
+    made(tmp_path, writer)
     kills = 0
     for number in range(20):
         out = folder / f"run{number}"
@@ -161,6 +175,42 @@ def test_killed_at_twenty_moments(folder, job):
         if number % 5 == 4:
             kills += killed(folder, job, out, moments.uniform(0.5, 4), from_start=True)
         else:
+            made(tmp_path, writer, executor)
             kills += killed(folder, job, out, moments.uniform(0, 1) * seconds)
+            made(tmp_path, writer)
         check(folder, job, out, whole)
     assert kills >= 15
+
+
+def workers_of(process):
+    """Return the ids of a process's workers."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("job", JOBS)
+def test_a_worker_killed_at_ten_moments_is_replaced(tmp_path, job):
+    """Two workers a run: a third death of one chunk would end it."""
+    folder = made(tmp_path, executor="processes")
+    whole, _ = undisturbed(folder, job)
+    moments = random.Random(3)
+    env = {**os.environ, "EBMCORE_CHECKPOINT_SECONDS": "0.05"}
+    kills = 0
+    for number in range(5):
+        words = ["run", f"{job}.toml", "--out", f"run{number}"]
+        with subprocess.Popen([*COMMAND, *words], cwd=folder, env=env, stderr=subprocess.PIPE, text=True) as running:
+            while running.poll() is None and len(workers_of(running)) < 2:
+                time.sleep(0.05)
+            for _ in range(2):
+                time.sleep(moments.uniform(0, 3))
+                workers = workers_of(running) if running.poll() is None else []
+                if workers:
+                    os.kill(moments.choice(workers), signal.SIGKILL)
+                    kills += 1
+            _, err = running.communicate()
+            assert running.returncode == 0, err
+        same(folder / f"run{number}", whole)
+    assert kills >= 7

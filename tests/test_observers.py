@@ -16,6 +16,7 @@ from ebmcore.protocols import Chunk, Receipt, RunInfo
 RUN = RunInfo("id", None, chains=128, draws=1, steps=10, chunks=2, devices=("cpu",), seed=1)
 CHUNK = Chunk(0, 64, 0, 10)
 RECEIPT = Receipt(CHUNK, "cpu", 0.1)
+PROGRESS = {"run": RUN, "chunk": CHUNK, "step": 1, "stats": {}}
 
 
 class Recorder:
@@ -161,7 +162,7 @@ def test_calls_from_several_threads_do_not_overlap():
             self.inside = self.overlaps = self.calls = 0
 
         @hookimpl
-        def ebmcore_progress(self):
+        def ebmcore_chunk_done(self):
             self.inside += 1
             self.overlaps += self.inside > 1
             time.sleep(0.0005)
@@ -172,8 +173,8 @@ def test_calls_from_several_threads_do_not_overlap():
     observers = Observers([counter])
 
     def report():
-        for step in range(25):
-            observers.ebmcore_progress(run=RUN, chunk=CHUNK, step=step, stats={})
+        for _ in range(25):
+            observers.ebmcore_chunk_done(run=RUN, chunk=CHUNK, receipt=RECEIPT)
 
     threads = [threading.Thread(target=report) for _ in range(4)]
     for thread in threads:
@@ -181,6 +182,118 @@ def test_calls_from_several_threads_do_not_overlap():
     for thread in threads:
         thread.join()
     assert (counter.calls, counter.overlaps) == (100, 0)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Slow:
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds, self.heard = clock, seconds, []
+
+    @hookimpl
+    def ebmcore_progress(self, step):
+        self.heard.append(step)
+        self.clock.now += self.seconds
+
+    @hookimpl
+    def ebmcore_chunk_done(self):
+        self.heard.append("done")
+        self.clock.now += self.seconds
+
+
+def test_a_slow_observer_takes_a_tenth_of_the_time_and_no_other_hears_less_for_it():
+    clock = Clock()
+    slow, quick = Slow(clock, 1.0), Slow(clock, 0.0)
+    observers = Observers([slow, quick], clock)
+    for step in range(100):
+        clock.now = max(clock.now, step * 0.5)
+        observers.ebmcore_progress(run=RUN, chunk=CHUNK, step=step, stats={})
+    assert clock.now < 60
+    assert len(slow.heard) in (5, 6), "1 s in every 10 of the 50"
+    assert quick.heard == list(range(100))
+    observers.ebmcore_chunk_done(run=RUN, chunk=CHUNK, receipt=RECEIPT)
+    assert slow.heard[-1] == quick.heard[-1] == "done", "no event of another kind is left out"
+
+
+def test_a_worker_does_not_wait_to_tell_its_progress():
+    inside, leave = threading.Event(), threading.Event()
+
+    class Stuck:
+        calls = 0
+
+        @hookimpl
+        def ebmcore_progress(self):
+            self.calls += 1
+            inside.set()
+            leave.wait(60)
+
+    stuck = Stuck()
+    observers = Observers([stuck])
+    one = threading.Thread(target=observers.ebmcore_progress, kwargs=PROGRESS)
+    one.start()
+    inside.wait(60)
+    observers.ebmcore_progress(**PROGRESS)  # returns, or the test hangs
+    leave.set()
+    one.join()
+    assert stuck.calls == 1
+
+
+ENDS = {
+    "finished": lambda observers: observers.ebmcore_run_finished(run=RUN, result=None),
+    "failed": lambda observers: observers.ebmcore_run_failed(run=RUN, error=RuntimeError()),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_observer_that_took_much_of_the_time_is_named_once_at_the_end(end):
+    clock = Clock()
+    observers = Observers([Slow(clock, 2.0), Slow(clock, 0.1)], clock)
+    observers.ebmcore_run_started(run=RUN)
+    clock.now += 4.0
+    for _ in range(3):
+        observers.ebmcore_chunk_done(run=RUN, chunk=CHUNK, receipt=RECEIPT)
+    with pytest.warns(EbmcoreWarning) as caught:
+        ENDS[end](observers)
+    (message,) = [str(warning.message) for warning in caught]
+    assert "Slow took 6.0 s of the run's 10.3 s" in message
+
+
+def test_one_that_takes_a_small_part_is_not_named():
+    clock = Clock()
+    observers = Observers([Slow(clock, 2.0)], clock)
+    observers.ebmcore_run_started(run=RUN)
+    clock.now += 100.0
+    observers.ebmcore_chunk_done(run=RUN, chunk=CHUNK, receipt=RECEIPT)
+    observers.ebmcore_run_finished(run=RUN, result=None)
+
+
+class Answers:
+    def __init__(self, answer):
+        self.answer, self.asked = answer, 0
+
+    @hookimpl
+    def ebmcore_should_stop(self, summary):
+        self.asked += 1
+        return self.answer
+
+
+def test_the_first_reason_decides_and_a_wrong_answer_is_reported_and_left_out():
+    silent, wrong, one, two = Answers(None), Answers(True), Answers("one"), Answers("two")
+    observers = Observers([silent, wrong, one, two])
+    assert observers.may_stop
+    with pytest.warns(EbmcoreWarning, match=r"must return a reason \(str\) or None; got True"):
+        assert observers.ebmcore_should_stop(run=RUN, summary={}) == "one"
+    assert observers.ebmcore_should_stop(run=RUN, summary={}) == "one"
+    assert (silent.asked, wrong.asked, one.asked, two.asked) == (2, 1, 2, 0)
+    assert not Observers([Recorder()]).may_stop
 
 
 def test_an_observer_may_cause_an_event_itself():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -70,6 +71,18 @@ def test_chunks_in_flight_and_done_add_up(log):
     assert lines()[-1].startswith(" 80 % of 1,000 chains")
     observers.ebmcore_run_failed(run=run, error=ValueError())
     assert lines()[-1] == " 80 % of 1,000 chains, 80 chains/s, 10.0 s in all"
+
+
+def test_what_was_done_before_counts_as_done_and_not_as_speed(log):
+    observers, clock, lines = log
+    run, chunk = replace(run_info(chains=1000, steps=100), done=600), Chunk(600, 1000, 0, 100)
+    observers.ebmcore_run_started(run=run)
+    clock.now += 10
+    observers.ebmcore_progress(run=run, chunk=chunk, step=50, stats={})
+    assert lines() == [
+        "started: 1,000 chains x 100 steps, 1 chunk, 1 worker, seed 7; 600 of the chains were done before",
+        " 80 % of 1,000 chains, 20 chains/s, 10.0 s left",
+    ]
 
 
 @pytest.mark.parametrize(

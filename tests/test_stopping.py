@@ -18,6 +18,7 @@ from torch import Tensor
 import ebmcore as ebm
 from ebmcore import rundir
 from ebmcore.cli import main
+from ebmcore.rundir import checkpoints
 from tests.test_resume import same
 
 COMMAND = [sys.executable, "-c", "import sys; from ebmcore.cli import main; sys.exit(main())"]
@@ -184,3 +185,56 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, capsys):
     assert rundir.read_log(tmp_path / "runs/job") == rundir.Log((), (), False)
     assert main(["show", str(tmp_path / "runs/job")]) == 0
     assert shlex.split(capsys.readouterr().out.splitlines()[-1])[-1] == "--resume"
+
+
+# ------------------------------------------------------------- writers that only the host feeds
+
+ONE = """\
+from ebmcore_writers.npy import Npy
+
+class One(Npy):
+    "A writer of one process, which holds its `prepare` to what it has."
+    parallel = False
+
+    def prepare(self, path, layout, committed):
+        super().prepare(path, layout, committed)
+        for span in committed:
+            rows = self.read(path, layout, "draws", slice(span.lo, span.hi))
+            assert rows[:, span.first : span.last].all(), "the host says that it has what it was never given"
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("processes", "serial"),
+        pytest.param("threads", "processes", marks=pytest.mark.long),
+        pytest.param("processes", "processes", marks=pytest.mark.long),
+    ],
+)
+def test_what_waited_for_the_host_is_not_lost(tmp_path, first, then):
+    """Draws so large that a chunk writes blocks long before its end, which a worker's process leaves for the host."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "one.py").write_text(ONE)
+
+    def run(out, **settings):
+        slow = ebm.use("./slow.py:Slow", seconds=0.005)
+        arguments = {"chains": 192, "shape": 4096, "steps": 120, "draws": 40, "seed": 3, "chunk_size": 128}
+        arguments |= {"base": tmp_path, "devices": ["cpu:0", "cpu:1"], "writers": [ebm.use("./one.py:One", name="npy")]}
+        return ebm.sample("double_well", slow, out=tmp_path / out, **{**arguments, **settings})
+
+    whole = run("whole", executor="threads")
+
+    class Stop:
+        @ebm.hookimpl
+        def ebmcore_progress(self, chunk, step):
+            if chunk.lo == 0 and step > 60:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run("run", executor=first, observers=[Stop()])
+    assert [each.blocks[0].last for each in checkpoints.load_all(tmp_path / "run") if each.chunk.lo == 0] == [16]
+    assert (first == "processes") == (tmp_path / "run/spool").is_dir()
+    run("run", executor=then, resume=True)
+    same(tmp_path / "run", whole.path)
+    assert not (tmp_path / "run/spool").exists()

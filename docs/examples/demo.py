@@ -1,4 +1,4 @@
-"""The first minute of ebmcore: three jobs from run files, the same bits from 1 and 2 workers, a picture.
+"""The first minutes of ebmcore: three jobs from run files; the same bits from other workers, and after a kill.
 
     make demo        (or, in an environment of your own: python docs/examples/demo.py)
 
@@ -38,9 +38,11 @@ def main() -> None:
         ebmcore_run("mlp_own.toml", OUT / "mlp_own")
     with part("3. A million samples of an MLP of width 64, streamed to disk"):
         ebmcore_run("million.toml", OUT / "million")
-    with part("4. The same job with 1 and with 2 workers: the same bytes"):
+    with part("4. That run again, killed half way and resumed: the same bytes"):
+        killed_and_resumed("million.toml", OUT / "million_killed", OUT / "million")
+    with part("5. The same job with 1 and with 2 workers: the same bytes"):
         same_bytes(OUT)
-    with part("5. What the samples of part 1 look like"):
+    with part("6. What the samples of part 1 look like"):
         picture(draws_of(OUT / "double_well"), OUT / "double_well.png")
     seconds = time.perf_counter() - began
     print(f"\nDone in {seconds:.0f} s. Next: README.md, or a run file of your own (ebmcore run FILE)")
@@ -67,14 +69,20 @@ def part(title: str) -> Iterator[None]:
 
 def ebmcore_run(file: str, out: Path, *options: str) -> None:
     """Run a run file of this folder as you would; end the demo if it fails."""
+    with started(file, out, *options) as running:
+        code = running.wait()
+    if code != 0:
+        sys.exit(code)
+
+
+def started(file: str, out: Path, *options: str) -> subprocess.Popen:
+    """Start to run a run file of this folder."""
     command = shutil.which("ebmcore", path=str(Path(sys.executable).parent))
     if command is None:
         sys.exit("error: `ebmcore` must be installed beside the Python that runs the demo. Use `make demo`.")
     arguments = ["run", os.path.relpath(EXAMPLES / file), "--out", str(out), *options]
     print(f"$ ebmcore {shlex.join(arguments)}", flush=True)
-    code = subprocess.run([command, *arguments], check=False).returncode
-    if code != 0:
-        sys.exit(code)
+    return subprocess.Popen([command, *arguments])
 
 
 def draws_of(run: Path) -> np.ndarray:
@@ -82,17 +90,45 @@ def draws_of(run: Path) -> np.ndarray:
     return np.load(run / "data" / "npy" / "draws.npy", mmap_mode="r")
 
 
+def digest_of(run: Path) -> str:
+    """Return the sha256 of a run's draws."""
+    with (run / "data" / "npy" / "draws.npy").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def killed_and_resumed(file: str, out: Path, undisturbed: Path, *options: str) -> None:
+    """Kill a run when half of its chunks are done, resume it, and compare its draws with an undisturbed run's."""
+    with started(file, out, "--quiet", *options) as running:
+        while running.poll() is None and done(out) < done(undisturbed) / 2:
+            time.sleep(0.01)
+        running.kill()
+    print(f"killed (SIGKILL) with {done(out)} of {done(undisturbed)} chunks done", flush=True)
+    ebmcore_run(file, out, "--quiet", "--resume", *options)
+    compare({"resumed": out, "undisturbed": undisturbed})
+
+
+def done(run: Path) -> int:
+    """Return how many chunks of a run are committed."""
+    log = run / "commits.jsonl"
+    return log.read_text().count("\n") if log.exists() else 0
+
+
 def same_bytes(out: Path, *options: str) -> None:
-    """Run the double well with 1 and with 2 workers; end the demo if one byte of their draws differs."""
-    digests = []
-    for workers in (1, 2):
-        run = out / f"double_well_{workers}"
+    """Run the double well with 1 and with 2 workers, and compare their draws."""
+    runs = {f"{workers} worker{'s' if workers > 1 else ''}": out / f"double_well_{workers}" for workers in (1, 2)}
+    for workers, run in enumerate(runs.values(), 1):
         executor = f'engine.executor={{use="threads", workers={workers}}}'
         ebmcore_run("double_well.toml", run, "--quiet", "--set", executor, *options)
-        digests.append(hashlib.sha256((run / "data" / "npy" / "draws.npy").read_bytes()).hexdigest())
-        print(f"sha256 of draws.npy: {digests[-1]}", flush=True)
-    if digests[0] != digests[1]:
-        sys.exit("error: the draws of 1 and of 2 workers must be equal; got two digests. Please report it.")
+    compare(runs)
+
+
+def compare(runs: dict[str, Path]) -> None:
+    """Print the digests of runs; end the demo if one byte of their draws differs."""
+    digests = {name: digest_of(run) for name, run in runs.items()}
+    for name, digest in digests.items():
+        print(f"sha256 of draws.npy, {name + ':':<12} {digest}", flush=True)
+    if len(set(digests.values())) > 1:
+        sys.exit(f"error: the draws of {' and '.join(digests)} must be equal; got two digests. Please report it.")
     print("equal")
 
 

@@ -60,16 +60,20 @@ def _what(prepared: Prepared, arguments: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cut(prepared: Prepared, arguments: Mapping[str, Any]) -> Iterator[str]:
+    from ebmcore.devices import automatic_executor
     from ebmcore.plan import ALIGN
+    from ebmcore.portable import is_portable
 
     cut, said = prepared.plan, "as the run file says"
     on_cpu = all(label.startswith("cpu") for label in cut.devices)
-    found = "torch sees no accelerator, so one worker a core" if on_cpu else "every accelerator that torch sees"
+    seen = "every accelerator that torch sees" if len(cut.devices) > 1 else "the one accelerator that torch sees"
+    found = "torch sees no accelerator, so one worker a core" if on_cpu else seen
     labels = ", ".join(f"{count} x {label}" if count > 1 else label for label, count in Counter(cut.devices).items())
     yield labelled("devices", f"{labels}: {said if 'devices' in arguments else found}")
     executor = str(prepared.executor_table["use"])
-    automatic = "several workers in one process" if cut.workers > 1 else "there is nothing to do for a second"
-    reason = said if "executor" in arguments else automatic
+    why = automatic_executor(cut.devices, portable=is_portable(prepared.job))[1]
+    automatic = why if cut.workers > 1 else "there is nothing to do for a second"
+    reason = automatic if arguments.get("executor", "auto") == "auto" else said
     yield labelled("executor", f"{executor}, {_count(cut.workers, 'worker')}: {reason}")
     size, number = min(cut.chunk_size, cut.chains), len(cut.chunks)
     grain = f"a multiple of {cut.grain}" + (
@@ -186,7 +190,10 @@ def _short(seconds: float) -> str:
 def _next(prepared: Prepared, command: str) -> Iterator[str]:
     from ebmcore import rundir
 
-    if (Path(str(prepared.job.path)) / rundir.MANIFEST).exists():
+    path = Path(str(prepared.job.path))
+    if (path / rundir.MANIFEST).exists() and not (path / rundir.SUMMARY).exists():
+        yield f"next: {command} --resume   (there is an unfinished run in that place, which this goes on with)"
+    elif (path / rundir.MANIFEST).exists():
         yield f"next: {command} --overwrite   (there is a run in that place, which this replaces)"
     else:
         yield f"next: {command}"

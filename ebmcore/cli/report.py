@@ -21,6 +21,9 @@ def what_ran(manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterato
     if summary.get("resumed_at"):
         yield labelled("resumed", f"{summary['resumed_at']:,} of the chains were there before, without their time")
     yield from stages(manifest["job"])
+    if "ended" in summary:
+        ended = summary["ended"]
+        yield labelled("ended early", f"of {ended['chains_asked']:,} chains: {ended['reason']}")
 
 
 def title(job: Mapping[str, Any]) -> str:

@@ -26,18 +26,18 @@ NUMBERS = 8
 def show(run: Path) -> None:
     """Show what ran in RUN, a run directory, and what came of it."""
     job, manifest, summary = rundir.read(run)
-    lines = _unfinished(run, job, manifest) if summary is None else _finished(run, manifest, summary)
+    lines = _unfinished(run, job, manifest) if summary is None else _finished(run, job, manifest, summary)
     click.echo("\n".join(lines))
 
 
-def _finished(run: Path, manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[str]:
+def _finished(run: Path, job: JobSpec, manifest: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[str]:
     yield from what_ran(manifest, summary)
     yield from moments(summary)
     yield from health(summary)
     for name, values in summary["reduced"].items():
         for key, value in values.items():
             yield labelled(f"{name}.{key}", _shown(value))
-    yield from _kept(run, manifest["job"])
+    yield from _kept(run, job.to_json())
     yield from _origin(manifest)
     code = f"import ebmcore as ebm; print(ebm.open_run({json.dumps(str(run))}))"
     yield f"next: python -c {shlex.quote(code)}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ebmcore.registry.defaults import READY as READY
+from ebmcore.registry.defaults import is_ours as is_ours
+from ebmcore.registry.defaults import ours as ours
+from ebmcore.registry.defaults import settled as settled
 from ebmcore.registry.process import default as default
 from ebmcore.registry.process import load as load
 from ebmcore.registry.process import register as register

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ebmcore.errors import InputError, PluginError
+from ebmcore.registry.defaults import settled
 from ebmcore.registry.loading import check, traceback_of
 from ebmcore.registry.records import Record
 from ebmcore.registry.references import is_direct, load_direct
@@ -77,7 +78,7 @@ def example(plugin: Plugin, registry: Registry, *, nested: bool = True) -> dict[
     from ebmcore.settings_examples import examples
 
     record = plugin.record
-    use = f"{record.name}@{canonical(record.distribution or '')}" if record.state == "conflict" else record.name
+    use = settled(registry, record.kind, record.name, record.distribution)
 
     def other(kind: str) -> dict[str, Any] | None:
         for candidate in registry.records(kind) if nested else ():

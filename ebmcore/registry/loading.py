@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,9 @@ def load_slot(slot: Slot) -> None:
     if slot.error is not None:
         raise PluginError(slot.error)
     try:
-        target = load_value(record.value)
+        # What a plugin prints is no part of a command's output, which another program may read.
+        with redirect_stdout(sys.stderr):
+            target = load_value(record.value)
         check(record, target)
     except KeyboardInterrupt:
         raise

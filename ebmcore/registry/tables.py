@@ -22,8 +22,14 @@ KINDS: Mapping[str, str] = MappingProxyType(
 
 FIRST_PARTY: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "sampler": {"mala": "ebmcore-langevin", "projected": "ebmcore-wrappers", "ula": "ebmcore-langevin"},
-        "model": dict.fromkeys(
+        "sampler": {
+            "mala": "ebmcore-langevin",
+            "projected": "ebmcore-wrappers",
+            "ula": "ebmcore-langevin",
+            **dict.fromkeys(("torchebm_gradient_descent", "torchebm_hmc", "torchebm_langevin"), "ebmcore-torchebm"),
+        },
+        "model": {"torchebm": "ebmcore-torchebm"}
+        | dict.fromkeys(
             (
                 "ackley",
                 "conv",
@@ -42,6 +48,7 @@ FIRST_PARTY: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "reducer": {"moments": "ebmcore-reducers"},
         "noise": {"numba": "ebmcore-kernels", "triton": "ebmcore-kernels"},
         "gradient": {"inductor": "ebmcore-kernels", "mlp": "ebmcore-kernels"},
+        "observer": dict.fromkeys(("early_stop", "jsonl", "tensorboard"), "ebmcore-observers"),
     }
 )
 """Kind -> name -> the distribution of ours that gives it, to say what to install."""

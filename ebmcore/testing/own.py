@@ -86,6 +86,10 @@ class Tray:
         return rows
 
 
+TRAY = {"use": "ebmcore.testing.own:Tray", "name": "tray"}
+"""By reference, so that another process can make it."""
+
+
 @dataclass(frozen=True)
 class Stops:
     """An executor that is stopped after one chunk, as by Ctrl-C."""

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ebmcore.states import map_state
 from ebmcore.testing.conformance import name_of, require
-from ebmcore.testing.own import Stops, Tray, by_files
+from ebmcore.testing.own import TRAY, Stops, by_files
+from ebmcore.testing.settings_checks import reference, table_of
 from ebmcore.testing.walking import (
     STEPS,
     Pace,
@@ -283,10 +284,9 @@ def check_continues_from_a_copy_of_its_state(sampler: Any, seed: int) -> None:
 def _sampled(sampler: Any, seed: int, folder: str, executor: Any, size: int, **more: Any) -> dict[str, Tensor]:
     import ebmcore as ebm
 
+    arguments = {**more} if "energy" in more else {**more, "energy": target_of(sampler), "chains": cuts_of(sampler)[-1]}
     result = ebm.sample(
-        target_of(sampler),
-        sampler,
-        chains=cuts_of(sampler)[-1],
+        sampler=sampler,
         steps=6,
         draws=3,
         seed=seed,
@@ -294,10 +294,10 @@ def _sampled(sampler: Any, seed: int, folder: str, executor: Any, size: int, **m
         chunk_size=size,
         devices="cpu",
         noise="reference",
-        writers=[Tray()],
+        writers=[TRAY],
         out=f"{folder}/run",
         progress=False,
-        **more,
+        **arguments,
     )
     return by_files(result)
 
@@ -337,6 +337,23 @@ def check_serial_and_threads(sampler: Any, seed: int) -> None:
         )
 
 
+def check_processes(sampler: Any, seed: int) -> None:
+    """In processes of their own, built anew from a run file's table, workers give the same bits."""
+    from ebmcore.executors.processes import Processes
+    from ebmcore.executors.serial import Serial
+
+    target = target_of(sampler)
+    table = {"use": reference(sampler), **table_of(sampler)}
+    energy = {"use": reference(target), **table_of(target)}
+
+    def draws(executor: Any) -> dict[str, Tensor]:
+        with tempfile.TemporaryDirectory() as folder:
+            return _sampled(table, seed, folder, executor, 128, energy=energy, chains=cuts_of(sampler)[-1])
+
+    found = difference(draws(Serial()), draws(Processes(workers=2)))
+    require(found is None, f"{name_of(sampler)} must give the same bits in other processes", found, BATCH)
+
+
 CHECKS = (
     check_split,
     check_split_conditions,
@@ -349,4 +366,5 @@ CHECKS = (
     check_continues_from_a_copy_of_its_state,
     check_resumes,
     check_serial_and_threads,
+    check_processes,
 )

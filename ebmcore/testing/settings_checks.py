@@ -75,7 +75,7 @@ def check_settings_round_trip(obj: Any, seed: int, kind: str) -> None:
     """Settings can be written as TOML, and read back give an equal object."""
     if not dataclasses.is_dataclass(type(obj)):
         raise NotApplicable("it is no dataclass: its settings cannot be read from an object")
-    table = {"use": _reference(obj), **table_of(obj)}
+    table = {"use": reference(obj), **table_of(obj)}
     text = tomli_w.dumps(table)
     again = Registry(distributions=()).build(kind, tomllib.loads(text), subject=name_of(obj)).object
     other = table_of(again)
@@ -144,13 +144,18 @@ def table_of(obj: Any) -> dict[str, Any]:
     def written(part: Part, path: str) -> Mapping[str, Any] | float:
         if type(part.value).__name__ == "Constant" and type(part.value).__module__.startswith("ebmcore."):
             return float(part.value.value)
-        return {"use": _reference(part.value), **table_of(part.value)}
+        return {"use": reference(part.value), **table_of(part.value)}
 
     given = {name: fill(checked[name], written, name) for name in changed}
     return plain(target, given, subject=name_of(obj), written=lambda part, path: part.value)
 
 
-def _reference(obj: Any) -> str:
+def reference(obj: Any) -> str:
+    """Return how a run file names the class of an object.
+
+    Raises:
+        NotApplicable: It cannot.
+    """
     target = type(obj)
     reference = f"{target.__module__}:{target.__qualname__}"
     found: Any = sys.modules.get(target.__module__)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import operator
 import random
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import chain
-from types import BuiltinFunctionType, CellType, CodeType, EllipsisType, FunctionType, MethodType, ModuleType
-from typing import Any
+from types import BuiltinFunctionType, CellType, EllipsisType, FunctionType, MethodType, ModuleType
+from typing import Any, Generic, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
+
+from ebmcore_kernels.code import PURE, is_followed, outside
 
 PLAIN = (
     *(int, float, complex, str, bytes, bool, type(None), EllipsisType, range, slice),
@@ -30,6 +34,55 @@ TIMELESS = frozenset({"math", "functools", "itertools", "operator", "typing", "c
 
 NOT_THEIRS = frozenset({"torch", "numpy", "builtins", "collections"})
 """Packages whose code is taken as it is."""
+
+
+UNCALLED = frozenset(
+    f"__{name}__"
+    for name in [
+        "init",
+        "new",
+        "init_subclass",
+        "class_getitem",
+        "post_init",
+        "setattr",
+        "delattr",
+        "set_name",
+        "repr",
+        "str",
+        "eq",
+        "hash",
+        "getstate",
+        "setstate",
+        "reduce",
+        "reduce_ex",
+        "copy",
+        "deepcopy",
+        "del",
+        "dict",
+        "weakref",
+        "module",
+        "doc",
+        "qualname",
+        "annotations",
+        "dataclass_fields",
+        "dataclass_params",
+        "match_args",
+        "abstractmethods",
+        "parameters",
+        "orig_bases",
+        "firstlineno",
+        "static_attributes",
+        "subclasshook",
+        "slots",
+        "annotate_func",
+        "annotations_cache",
+        "replace",
+    ]
+)
+"""What of a class no call of its objects runs; its other special methods are called without being named."""
+
+BASES = (object, Generic, Protocol, abc.ABC)
+"""Classes whose objects hold nothing of their own."""
 
 
 class Refused(BaseException):
@@ -54,18 +107,25 @@ class Held:
         """Mappings, lists and sets; with `_parts`, names of a mapping, and `_cells` all that may be exchanged."""
         self._parts: list[tuple[dict[str, Any], tuple[str, ...]]] = []
         self._cells: list[CellType] = []
+        self._functions: list[FunctionType] = []
+        self._objects: list[Any] = []
+        self._names = {"forward"}
+        self._methods: list[tuple[str, Any]] = []
+        """Of the classes met: looked into once a function that is called names them."""
         self._random = (random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state())  # noqa: NPY002
         if _hooked():
             raise Refused("every module has a hook")
         stack = [energy]
         while stack:
             found = stack.pop()
-            if isinstance(found, PLAIN) or id(found) in self._seen:
-                continue
-            if len(self._seen) >= LIMIT:
-                raise Refused("it holds too many objects")
-            self._seen[id(found)] = found
-            stack.extend(self._inside(found))
+            if not _is_plain(found) and id(found) not in self._seen:
+                if len(self._seen) >= LIMIT:
+                    raise Refused("it holds too many objects")
+                self._seen[id(found)] = found
+                stack.extend(self._inside(found))
+            if not stack:
+                stack = [value for name, value in self._methods if name in self._names]
+                self._methods = [each for each in self._methods if each[0] not in self._names]
         # Views are live: what they show is what the containers hold at that time.
         self._views = [item if isinstance(item, list | set) else item.values() for item in self._wholes]
         self._contents = list(self._now())
@@ -101,7 +161,9 @@ class Held:
         """Yield all that is held now, and an end mark, so that two sequences of other lengths differ."""
         parts = [mapping[name] for mapping, names in self._parts for name in names] if self._parts else ()
         cells = [cell.cell_contents for cell in self._cells] if self._cells else ()
-        return chain(chain.from_iterable(self._views), parts, cells, (Held,))
+        kinds = map(type, self._objects)
+        functions = chain.from_iterable((f.__code__, f.__defaults__, f.__kwdefaults__) for f in self._functions)
+        return chain(chain.from_iterable(self._views), parts, cells, kinds, functions, (Held,))
 
     def _restore_random(self) -> bool:
         python, legacy, state = self._random
@@ -119,18 +181,25 @@ class Held:
         if isinstance(found, Tensor):
             self.tensors[id(found)] = found
             return []
-        if isinstance(found, dict | list | set):
+        if type(found) in (dict, OrderedDict, list, set):
             self._wholes.append(found)
             return list(found.values() if isinstance(found, dict) else found)
-        if isinstance(found, tuple | frozenset):
+        if type(found) in (tuple, frozenset):
             return list(found)
         if isinstance(found, MethodType):
             return [found.__self__, found.__func__]
-        if isinstance(found, functools.partial):
+        if type(found) is functools.partial:
+            self._wholes.append(found.__dict__)
             return [found.func, found.args, found.keywords]
         if isinstance(found, FunctionType):
             return self._function(found)
-        if isinstance(found, ModuleType | BuiltinFunctionType) or _not_theirs(found):
+        if isinstance(found, property):
+            return [found.fget]
+        if isinstance(found, BuiltinFunctionType):
+            if not is_followed(found):
+                raise Refused(f"it uses {found.__name__}")
+            return []
+        if isinstance(found, ModuleType) or _not_theirs(found):
             return []
         if isinstance(found, type):
             return self._class(found)
@@ -148,8 +217,15 @@ class Held:
             except ValueError:  # a name of the enclosing function that is not bound yet
                 continue
             self._cells.append(cell)
-        names = _names(function.__code__)
-        return held + self._named(function.__globals__, names)
+        reached = outside(function.__code__)
+        if reached.refusal is not None:
+            raise Refused(reached.refusal)
+        unknown = reached.globals - function.__globals__.keys() - PURE
+        if unknown:
+            raise Refused(f"it uses {min(unknown)}")
+        self._functions.append(function)
+        self._names |= reached.attributes
+        return held + self._named(function.__globals__, set(reached.attributes))
 
     def _named(self, mapping: dict[str, Any], names: set[str]) -> list[Any]:
         """Look at those names of a module's globals, and of other modules that they lead to, that code mentions."""
@@ -173,9 +249,15 @@ class Held:
         """Look at the attributes of a class that its instances share."""
         if isinstance(vars(found).get("__slots__"), tuple | list | str) and vars(found)["__slots__"]:
             raise Refused("it keeps something in slots")
-        self._wholes.append(vars(found))
-        values = [value for name, value in vars(found).items() if name != "__doc__" and not name.startswith("__")]
-        return [*(value.fget if isinstance(value, property) else value for value in values), *found.__bases__]
+        own = vars(found)
+        if type(found) not in (type, abc.ABCMeta, type(Protocol)):
+            raise Refused("a class of a class")
+        if {"__getattr__", "__getattribute__", "__torch_function__"} & own.keys():
+            raise Refused("it computes its attributes")
+        self._wholes.append(own)
+        special = [own[name] for name in own if name[:2] == "__" == name[-2:] and name not in UNCALLED]
+        self._methods += [(name, own[name]) for name in own if not (name[:2] == "__" == name[-2:])]
+        return [*special, *(base for base in found.__bases__ if base not in BASES)]
 
     def _object(self, found: Any) -> list[Any]:
         if isinstance(found, nn.Module):
@@ -189,6 +271,14 @@ class Held:
                 raise Refused("a module is compiled")
         elif isinstance(found, staticmethod | classmethod):
             return [found.__func__]
+        for base in type(found).__mro__:
+            package = base.__module__.partition(".")[0]
+            if base not in BASES and (
+                package in ("builtins", "numpy", *sys.stdlib_module_names - {"__main__"})
+                or (package == "torch" and not issubclass(base, nn.Module))
+            ):
+                raise Refused(f"it holds a {type(found).__name__}, which cannot be looked into")
+        self._objects.append(found)
         try:
             inside = object.__getattribute__(found, "__dict__")
         except AttributeError:
@@ -208,6 +298,6 @@ def _not_theirs(found: Any) -> bool:
     return isinstance(found, type) and found.__module__.partition(".")[0] in NOT_THEIRS
 
 
-def _names(code: CodeType) -> set[str]:
-    """Return the names that a function and those defined in it look up outside."""
-    return set(code.co_names).union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
+def _is_plain(found: Any) -> bool:
+    """Say whether it is a number, a name or the like, and not of a class that does more."""
+    return isinstance(found, PLAIN) and (type(found) in PLAIN or _not_theirs(type(found)))

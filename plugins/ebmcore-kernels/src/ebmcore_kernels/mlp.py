@@ -91,7 +91,7 @@ class Perceptron:
         plan = self._plan
         if plan is not None and not plan.holds():
             plan = self._renewed()
-        if plan is None:
+        if plan is None or torch.is_autocast_enabled("cpu"):
             return _by_autograd(self._energy, x)
         x = x.detach().contiguous()
         u, gradient = x.new_empty(len(x)), torch.empty_like(x)

@@ -38,6 +38,8 @@ class _Recorder(TorchFunctionMode):
         self._held = held
         self._nodes: dict[int, Node] = {id(x): Input(x.shape[1])}
         self._alive: list[Tensor] = [x]
+        self.refused: Refused | None = None
+        """The first refusal: an energy that catches it and goes on is refused all the same."""
 
     def node(self, value: object) -> Any:
         """Return what a tensor is; anything else is itself."""
@@ -50,7 +52,18 @@ class _Recorder(TorchFunctionMode):
         raise Refused("a tensor that is neither the input's nor the energy's")
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._call(func, args, kwargs or {})
+        except Refused as refusal:
+            self.refused = self.refused or refusal
+            raise
+        except Exception as error:
+            self.refused = self.refused or Refused(f"a call of {getattr(func, '__name__', func)} failed")
+            raise self.refused from error
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+            raise Refused("another precision, or no gradients")
         if func in QUERIES:
             return func(*args, **kwargs)
         rule = RULES.get(func)
@@ -88,6 +101,8 @@ def record(energy: Any, width: int) -> Recording:
     Raises:
         Refused: It is not proved to be a multilayer perceptron with an optional quadratic term.
     """
+    if torch.is_autocast_enabled("cpu") or torch._C._len_torch_function_stack():
+        raise Refused("calls are changed by a context around them")
     held = Held(energy)
     results = []
     try:
@@ -110,6 +125,8 @@ def _followed(energy: Any, held: Held, x: Tensor) -> Result:
     recorder = _Recorder(held, x)
     with torch.enable_grad(), recorder:
         out = energy(x)
+    if recorder.refused is not None:
+        raise recorder.refused
     node = recorder.node(out)
     if not isinstance(node, Result) or node.column or not node.layers or out.shape != (len(x),):
         raise Refused("it does not end in the output of a network, one number a chain")

@@ -59,6 +59,10 @@ class Memory:
     def open(self, path: Path, layout: Layout) -> MemorySink:
         return MemorySink(self._held(path), layout)
 
+    def truncate(self, path: Path, layout: Layout, chains: int) -> None:
+        """Keep the rows of the first `chains` chains."""
+        self._runs[path] = {name: array[:chains].copy() for name, array in self._held(path).items()}
+
     def finish(self, path: Path, layout: Layout, summary: Mapping[str, Any]) -> None:
         """Nothing is left to do: the arrays are whole."""
 

@@ -67,6 +67,23 @@ class Npy:
     def open(self, path: Path, layout: Layout) -> NpySink:
         return NpySink(path, layout)
 
+    def truncate(self, path: Path, layout: Layout, chains: int) -> None:
+        """Cut every file after `chains` chains; a header has room for any number of them.
+
+        Raises:
+            RunError: A file is missing, or is another array's.
+        """
+        for name, spec in layout.first(chains).arrays.items():
+            file = _file(path, name)
+            # Cut already, where an earlier attempt was killed in between.
+            if not file.is_file() or file.stat().st_size != _size(spec):
+                _data_offset(file, layout.arrays[name])
+            with file.open("r+b") as stream:
+                stream.truncate(_size(spec))
+                stream.write(_header(spec))
+                stream.flush()
+                os.fsync(stream.fileno())
+
     def finish(self, path: Path, layout: Layout, summary: Mapping[str, Any]) -> None:
         """Make the files' data and metadata durable."""
         for name in layout.arrays:

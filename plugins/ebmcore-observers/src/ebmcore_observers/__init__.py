@@ -1,0 +1,1 @@
+"""Observers of ebmcore's runs, one a module."""

@@ -1,0 +1,3 @@
+"""Ends Python when it is imported."""
+
+raise SystemExit(3)
