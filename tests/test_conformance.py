@@ -34,6 +34,9 @@ SLOW = {"inductor", "numba", "conv", "npy"}
 
 NO_GPU = {"triton"} if not torch.cuda.is_available() else set()
 
+GIVEN = {"torchebm": {"model": "DoubleWellModel"}}
+"""Settings of plugins whose types do not say what suits."""
+
 APART = {"import_is_light", "processes"}
 """Checks that start processes."""
 
@@ -59,7 +62,7 @@ def made(home, kind, name):
     table = next(iter(examples(target, subject=name, plugin=OWN.get)))
     for each in examples(target, subject=name, plugin=OWN.get):
         try:
-            return default().build(kind, {"use": f"{name}@{home}", **each}).object
+            return default().build(kind, {"use": f"{name}@{home}", **each, **GIVEN.get(name, {})}).object
         except ebm.SettingsError:
             continue
     raise AssertionError(table)

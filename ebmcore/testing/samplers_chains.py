@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ebmcore.states import map_state
-from ebmcore.testing.conformance import name_of, require
+from ebmcore.testing.claims import law_of
+from ebmcore.testing.conformance import NotApplicable, name_of, require
 from ebmcore.testing.own import TRAY, Stops, by_files
 from ebmcore.testing.settings_checks import reference, table_of
 from ebmcore.testing.walking import (
@@ -162,8 +163,21 @@ def check_noise_calls(sampler: Any, seed: int) -> None:
     )
 
 
+def _noise_calls(sampler: Any, seed: int) -> list[tuple[Any, ...]]:
+    calls: list[tuple[Any, ...]] = []
+    bound, n = bind(target_of(sampler)), whole_ensembles(sampler, 3)
+    walk(sampler, bound, range(n), seed=seed, watch=lambda noise: _Recorded(noise, calls))
+    return calls
+
+
+def _needs_noise(sampler: Any, seed: int) -> None:
+    if law_of(sampler) == "other" and not _noise_calls(sampler, seed):
+        raise NotApplicable('it draws nothing, and says law = "other"')
+
+
 def check_chains_differ(sampler: Any, seed: int) -> None:
     """Chains that begin at one point part: each has noise of its own."""
+    _needs_noise(sampler, seed)
     target = target_of(sampler)
     bound, n = bind(target), whole_ensembles(sampler, 64)
     begin = walk(sampler, bound, range(n), steps=0, seed=seed).states[0][0]
@@ -193,6 +207,8 @@ def check_repeats(sampler: Any, seed: int) -> None:
         found,
         "Keep what a step needs in the state alone, not in the sampler, its class or module, and draw from `noise`",
     )
+    if law_of(sampler) == "other" and not _noise_calls(sampler, seed):
+        return
     begin = first.states[0][0]
     one, other = (
         walk(sampler, bind(target), range(n), steps=30, seed=each, position=begin).last for each in (seed, seed + 1)

@@ -10,7 +10,6 @@ stochastic differential equations", Stochastic Analysis and Applications 8, 1990
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -18,10 +17,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ebmcore.errors import EbmcoreError
 from ebmcore.noise import TUNE, CounterNoise
-from ebmcore.protocols import HasLaw, HasSamplerSupport
+from ebmcore.protocols import HasSamplerSupport
 from ebmcore.reference import Reference
+from ebmcore.testing.claims import accepts, law_of, step_size_of, with_step_size
 from ebmcore.testing.conformance import NotApplicable, name_of, require
 from ebmcore.testing.making import energy
 from ebmcore.testing.targets import Gaussian, Potts, Spins, Well, probabilities
@@ -35,15 +34,6 @@ STEPS: Final = 24
 TEMPERATURE: Final = 1.5
 RATE: Final = 0.85
 """Where a method with rejections is looked at: nearly no rejection would hide a wrong rule for them."""
-
-
-def law_of(sampler: Any) -> str:
-    """Return what a sampler says of its law, or what is meant where it says nothing (see `HasLaw`)."""
-    if isinstance(sampler, HasLaw):
-        return str(sampler.law)
-    if _step_size(sampler) is None or _accepts(sampler):
-        return "exact"
-    return "limit"
 
 
 def check_gaussian_moments(sampler: Any, seed: int) -> None:
@@ -216,7 +206,7 @@ def _hold(
                     _MEND,
                 )
         return
-    one, two = _with_step_size(sampler, LONG), _with_step_size(sampler, LONG / 2)
+    one, two = with_step_size(sampler, LONG), with_step_size(sampler, LONG / 2)
     coarse, fine = after(one, STEPS, seed), after(two, 2 * STEPS, seed + 1)
     for name in coarse:
         a, b = coarse[name], fine[name]
@@ -246,8 +236,8 @@ def _refuse_other(sampler: Any) -> None:
 def _exact_settings(sampler: Any, target: Any, seed: int) -> Iterator[Any]:
     """Yield a sampler whose law is exact as it is, and with steps so long that proposals are rejected."""
     yield sampler
-    size = _step_size(sampler)
-    if size is None or not _accepts(sampler):
+    size = step_size_of(sampler)
+    if size is None or not accepts(sampler):
         return
     n = whole_ensembles(sampler, 1024)
     bound = energy(target, target.shape)
@@ -256,7 +246,7 @@ def _exact_settings(sampler: Any, target: Any, seed: int) -> Iterator[Any]:
     while size < 4.0:
         size *= 1.5
         try:
-            longer = _with_step_size(sampler, size)
+            longer = with_step_size(sampler, size)
         except NotApplicable:
             break
         info = walk(longer, bound, range(n), steps=1, seed=seed, position=start).infos[0]
@@ -264,51 +254,6 @@ def _exact_settings(sampler: Any, target: Any, seed: int) -> Iterator[Any]:
             break
     if longer is not sampler:
         yield longer
-
-
-def _step_size(sampler: Any) -> float | None:
-    """Return the number that is a sampler's `step_size`, or that of the sampler inside it."""
-    if not dataclasses.is_dataclass(sampler):
-        return None
-    for field in dataclasses.fields(sampler):
-        value = getattr(sampler, field.name, None)
-        if field.name == "step_size" and isinstance(value, int | float):
-            return float(value)
-        if hasattr(value, "step") and hasattr(value, "init") and dataclasses.is_dataclass(value):
-            inner = _step_size(value)
-            if inner is not None:
-                return inner
-    return None
-
-
-def _with_step_size(sampler: Any, size: float) -> Any:
-    """Return the sampler with another step size.
-
-    Raises:
-        NotApplicable: It has none that is a number, or does not take this one.
-    """
-    for field in dataclasses.fields(sampler):
-        value = getattr(sampler, field.name, None)
-        if field.name == "step_size" and isinstance(value, int | float):
-            try:
-                made = dataclasses.replace(sampler, step_size=size)
-                from ebmcore.settings_objects import check_instance
-
-                check_instance(made, subject=name_of(sampler))
-            except (ValueError, EbmcoreError) as error:
-                raise NotApplicable(f"it does not take step_size = {size}: {error}") from None
-            return made
-        if hasattr(value, "step") and hasattr(value, "init") and _step_size(value) is not None:
-            return dataclasses.replace(sampler, **{field.name: _with_step_size(value, size)})
-    raise NotApplicable("it has no `step_size` that is a number, to be halved")
-
-
-def _accepts(sampler: Any) -> bool:
-    """Say whether a step reports `acceptance_rate`."""
-    from ebmcore.testing.walking import bind, target_of
-
-    info = walk(sampler, bind(target_of(sampler)), range(whole_ensembles(sampler, 3)), steps=1).infos[0]
-    return info is not None and hasattr(info, "acceptance_rate")
 
 
 def _score(values: Tensor, exact: float) -> float:
@@ -330,7 +275,7 @@ def _draws(seed: int, n: int) -> CounterNoise:
 
 
 def _called(sampler: Any) -> str:
-    size = _step_size(sampler)
+    size = step_size_of(sampler)
     return name_of(sampler) if size is None else f"{name_of(sampler)} with step_size {size:g}"
 
 
