@@ -15,6 +15,7 @@ from typing import Any
 
 import tomli_w
 
+from ebmcore.errors import PluginError
 from ebmcore.registry import KINDS, Registry
 from ebmcore.settings import settings_model, validate
 from ebmcore.settings_nested import Part, fill
@@ -97,7 +98,12 @@ def check_settings_are_described(obj: Any, seed: int, kind: str) -> None:
         check_object(kind, obj, subject=name_of(obj)) if kind in KINDS else None
     if target is None:
         raise NotApplicable("it is a function")
-    fields = settings_model(target, subject=name_of(obj)).model_fields.values()
+    try:
+        fields = settings_model(target, subject=name_of(obj)).model_fields.values()
+    except PluginError as error:
+        if kind != "model":
+            raise
+        raise NotApplicable(f"it is made by a function, whose settings are its own: {error}") from None
     silent = [str(field.alias) for field in fields if not field.description]
     require(
         not silent,
