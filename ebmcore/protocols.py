@@ -228,6 +228,19 @@ class HasReduce(Protocol):
     def reduce(self) -> Mapping[str, Fold]: ...
 
 
+@runtime_checkable
+class HasLaw(Protocol):
+    """A sampler that says what law its chains converge to; `ebmcore.testing` holds it to that.
+
+    `"exact"`: exp(-U/T) at any settings; `"reversible"`: exact, and every step in detailed balance;
+    `"limit"`: exp(-U/T) as `step_size` goes to 0; `"other"`: another one, on purpose. Where it is left
+    out, `"limit"` for a sampler with a `step_size` whose statistics have no `acceptance_rate`, else `"exact"`.
+    """
+
+    @property
+    def law(self) -> Literal["exact", "reversible", "limit", "other"]: ...
+
+
 # ---------------------------------------------------------------------------------- randomness
 
 

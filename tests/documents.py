@@ -71,6 +71,11 @@ def is_install(command: str) -> bool:
     return command.startswith("python -m pip install ")
 
 
+def is_own(command: str) -> bool:
+    """Does this install a package that the page made?"""
+    return is_install(command) and " -e ." in command
+
+
 class Reader:
     """Runs pages in a folder with one Python; what it calls is first on PATH.
 
@@ -175,6 +180,6 @@ def check_install(command: str, folder: Path) -> None:
         paths = [path for word in words[2:] for path in ([ROOT] if word == "." else sorted(ROOT.glob(word)))]
         assert len(paths) >= len(words) - 2, command
     else:
-        assert words in (["-e", "."], ["arviz", "xarray"]), command
-        paths = [folder] if words == ["-e", "."] else []
+        assert words[0] == "-e" or words == ["arviz", "xarray"], command
+        paths = [folder / words[1]] if words[0] == "-e" else []
     assert all((path / "pyproject.toml").is_file() for path in paths), command

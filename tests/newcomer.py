@@ -15,7 +15,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from tests.documents import ROOT, check_install, run
+from tests.documents import ROOT, check_install, is_own, run
 
 OURS = re.compile(r"ebmcore|_editable_impl_|__editable__|my_sampler")
 OFFLINE = "--quiet --no-deps --no-build-isolation --no-index --disable-pip-version-check"
@@ -69,7 +69,7 @@ class Newcomer:
 
     def install(self, command: str) -> str:
         """Run an install line of the page: in the checkout, or in the newcomer's folder for a package of their own."""
-        own = command.endswith(" -e .")
+        own = is_own(command)
         check_install(command, self.work)
         words = command.replace(" --constraint constraints.txt", "").removeprefix("python -m pip install ")
         line = f"{self.python} -m pip install {OFFLINE} {words}"

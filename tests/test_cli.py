@@ -149,7 +149,7 @@ def test_a_bare_call_prints_one_line_a_journey(capsys):
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3
     assert err == ""
-    for words in ("ebm.sample", "ebmcore run", "ebmcore.protocols"):
+    for words in ("ebm.sample", "ebmcore run", "ebmcore new-plugin"):
         assert words in out
 
 
@@ -163,7 +163,7 @@ def test_help_lists_the_commands(capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["rum"], "no command named 'rum'. Did you mean 'ebmcore run'? Commands: plan, plugins, "),
+        (["rum"], "no command named 'rum'. Did you mean 'ebmcore run'? Commands: new-plugin, plan, plugins, "),
         (["zzz"], "no command named 'zzz'. No program named 'ebmcore-zzz' is on PATH either."),
         (["job.toml"], "Did you mean 'ebmcore run job.toml'?"),
         (["../x"], "no command named '../x'"),

@@ -12,12 +12,22 @@ from pathlib import Path
 import pytest
 
 import ebmcore as ebm
-from tests.documents import ROOT, Reader, check_install, codes, is_install
+from tests.documents import ROOT, Reader, check_install, codes, is_install, is_own
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 REFERENCE = sorted((DOCS / "reference").glob("*.md"))
-JOURNEYS = ["sample", "run-a-file", "write-a-plugin", "train", "coming-from-torchebm", "random-numbers"]
+JOURNEYS = [
+    "sample",
+    "run-a-file",
+    "first-plugin",
+    "write-a-plugin",
+    "promises",
+    "mutations",
+    "train",
+    "coming-from-torchebm",
+    "random-numbers",
+]
 
 
 @pytest.mark.parametrize("page", [*PAGES, *(DOCS / "reference" / f"{name}.md" for name in ("observers",))], ids=str)
@@ -29,8 +39,9 @@ def test_the_blocks_run_in_order_and_print_what_the_page_shows(page, tmp_path):
     def install(command):
         """Check the command's form; a page's own package goes into a folder of the test, not into this environment."""
         check_install(command, folder)
-        if command.endswith(" -e ."):
-            words = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), "."]
+        if is_own(command):
+            own = command.split()[-1]
+            words = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), own]
             subprocess.run([sys.executable, "-m", "pip", "install", *words], cwd=folder, check=True)
         return ""
 
@@ -49,7 +60,9 @@ def test_every_journey_has_a_page_and_every_page_is_linked():
 def test_commands_are_ebmcore_or_pip(page):
     for code in codes(page):
         for command in code.commands:
-            assert is_install(command) or command.startswith("ebmcore "), f"{page.name}:{code.line}"
+            assert is_install(command) or command.startswith(("ebmcore ", "python -m pytest ")), (
+                f"{page.name}:{code.line}"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

@@ -24,12 +24,15 @@ from ebmcore.errors import EbmcoreError, EbmcoreWarning, InputError, RunStopped
 JOURNEYS = """\
 Sample an energy:  python -c "import ebmcore as ebm; help(ebm.sample)"
 Run a file:        ebmcore plan FILE.toml, then ebmcore run FILE.toml      (what is installed: ebmcore plugins)
-Write a plugin:    python -m pydoc ebmcore.protocols"""
+Write a plugin:    ebmcore new-plugin sampler NAME, then ebmcore plugins check NAME"""
 
 NO_PLUGIN = "EBMCORE_NO_PLUGIN"
 """What blocks plugins, in this process and in those that it starts; --no-plugin adds to it."""
 
-_COMMANDS = {name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show", "verify")}
+_COMMANDS = {
+    **{name: f"ebmcore.cli.{name}:{name}" for name in ("plan", "plugins", "run", "schema", "show", "verify")},
+    "new-plugin": "ebmcore.cli.new_plugin:new_plugin",
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:

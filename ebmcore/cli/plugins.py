@@ -64,6 +64,25 @@ def show_plugin(name: str, kind: str | None) -> None:
     click.echo(f"\nnext: ebmcore {'plan FILE.toml' if usable else 'plugins list'}")
 
 
+@plugins.command("check")
+@click.argument("name")
+@click.option("--kind", help="Check this kind alone, such as sampler.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Value of a setting; may be repeated.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the checks.")
+@common_options
+def check_plugin(name: str, kind: str | None, overrides: tuple[str, ...], seed: int) -> None:
+    """Hold NAME to the rules of its kind, and say which checks passed, failed or were skipped.
+
+    NAME may be KIND:NAME, NAME@DISTRIBUTION, or a direct reference such as ./file.py:Name. Settings that are not
+    given by --set are the first that their types and bounds allow. The exit code is 1 if a check failed.
+    """
+    from ebmcore.cli.plugins_check import checked
+    from ebmcore.registry import default
+
+    if not checked(default(), name, kind, overrides, seed):
+        click.get_current_context().exit(1)
+
+
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines, with their cells in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -76,6 +76,7 @@ class MALA:
     )
 
     needs: ClassVar[frozenset[Literal["value", "gradient"]]] = frozenset({"value", "gradient"})
+    law: ClassVar[Literal["reversible"]] = "reversible"
 
     def init(self, energy: EnergyFunction, position: Tensor, noise: Noise) -> MALAState:
         return MALAState(position, *energy.value_and_gradient(position))

@@ -79,6 +79,11 @@ class ULA:
                 "Set one: noise_std = noise_scale * sqrt(2 * step_size)."
             )
 
+    @property
+    def law(self) -> Literal["limit", "other"]:
+        """What `ebmcore.testing` holds it to: exp(-U/T) as `step_size` goes to 0, with the noise left as it is."""
+        return "limit" if self.noise_scale is None and self.noise_std is None else "other"
+
     @cached_property
     def fixed(self) -> tuple[float, float] | None:
         """The factors of every step, where `step_size` is a plain number: computed once."""

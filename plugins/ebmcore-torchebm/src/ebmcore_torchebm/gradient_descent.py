@@ -20,6 +20,7 @@ class GradientDescent:
     step_size: float | Schedule = field(metadata={"gt": 0, "description": "length of a step; a number or a schedule"})
 
     needs: ClassVar[frozenset[Literal["value", "gradient"]]] = frozenset({"gradient"})
+    law: ClassVar[Literal["other"]] = "other"
 
     def init(self, energy: EnergyFunction, position: Tensor, noise: Noise) -> State:
         return State(position)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -82,6 +82,8 @@ class Projected:
     how: Literal["clamp", "reflect"] = field(
         default="clamp", metadata={"description": "to the nearest bound, or mirrored at the bounds"}
     )
+
+    law: ClassVar[Literal["other"]] = "other"
 
     def __post_init__(self) -> None:
         if self.low is None and self.high is None:
