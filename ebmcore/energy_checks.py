@@ -150,11 +150,11 @@ def raised(error: Exception) -> str:
 
 
 def _agree(a: list[Tensor], b: list[Tensor], part: float) -> bool:
-    return all(
-        torch.allclose(x, y, rtol=part, atol=part * _scale(x), equal_nan=True) for x, y in zip(a, b, strict=True)
-    )
+    return all(close(x, y, part) for x, y in zip(a, b, strict=True))
 
 
-def _scale(x: Tensor) -> float:
+def close(x: Tensor, y: Tensor, part: float) -> bool:
+    """Say whether two floating tensors of one shape differ by at most this part of the largest finite number of `x`."""
     finite = x[x.isfinite()]
-    return float(finite.abs().max()) if finite.numel() else 1.0
+    scale = float(finite.abs().max()) if finite.numel() else 1.0
+    return torch.allclose(x, y, rtol=part, atol=part * scale, equal_nan=True)

@@ -9,13 +9,12 @@ from itertools import pairwise
 from struct import Struct
 from typing import Any, final
 
-import llvmlite.binding as llvm
 import numpy as np
 import torch
 from torch import Tensor
 
 from ebmcore_kernels.held import Refused
-from ebmcore_kernels.native import native
+from ebmcore_kernels.native import has_fma, native
 from ebmcore_kernels.nodes import Layer, Result
 from ebmcore_kernels.recording import Recording, record
 
@@ -63,7 +62,7 @@ class MLP:
         """
         if dtype != torch.float32 or device.type != "cpu" or len(shape) != 1 or not 0 < shape[0] <= INPUTS:
             return None
-        if not callable(energy) or not _has_fma():
+        if not callable(energy) or not has_fma():
             return None
         try:
             return Perceptron(energy, shape[0])
@@ -190,11 +189,6 @@ def _parameter(layer: Layer) -> float:
 
 def _padded(units: int) -> int:
     return -(-units // 4) * 4
-
-
-def _has_fma() -> bool:
-    features = llvm.get_host_cpu_features()
-    return bool(features.get("fma") or features.get("neon") or features.get("fp-armv8"))
 
 
 def _by_autograd(energy: Any, x: Tensor) -> tuple[Tensor, Tensor]:

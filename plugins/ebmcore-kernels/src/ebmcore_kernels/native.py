@@ -58,6 +58,12 @@ def native(module: str, name: str) -> Kernel:
     return lambda args: call(room, room + 32, args)
 
 
+def has_fma() -> bool:
+    """Say whether the CPU has fused multiply-add: to emulate it costs fiftyfold."""
+    features = llvm.get_host_cpu_features()
+    return bool(features.get("fma") or features.get("neon") or features.get("fp-armv8"))
+
+
 @cache
 def _key() -> str:
     digest = hashlib.sha256()

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Literal
 
-import llvmlite.binding as llvm
 import torch
 from torch import Tensor
 
 from ebmcore.errors import InputError
 from ebmcore.protocols import Key
-from ebmcore_kernels.native import native
+from ebmcore_kernels.native import has_fma, native
 
 _WORDS = Struct("8q3d").pack
 _FILL_WORDS = Struct("10q").pack
@@ -34,8 +33,7 @@ class Numba:
         Raises:
             InputError: The CPU has no fused multiply-add.
         """
-        features = llvm.get_host_cpu_features()
-        if not (features.get("fma") or features.get("neon") or features.get("fp-armv8")):
+        if not has_fma():
             raise InputError("noise backend numba must have a CPU with fma; got one without. Use noise = 'reference'.")
 
     def fill_(self, out: Tensor, kind: Literal["normal", "uniform"], key: Key, chains: range | Tensor, /) -> Tensor:
