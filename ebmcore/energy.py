@@ -107,6 +107,11 @@ class BoundEnergy:
         return "autograd" if self._gradient is None and self._both is None else "closed_form"
 
     @property
+    def fast(self) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+        """A backend's value and gradient at T = 1, or None."""
+        return self._fast
+
+    @property
     def has_forward(self) -> bool:
         """Whether the model can be called for U."""
         return self._forward is not None

@@ -16,10 +16,11 @@ from ebmcore.health import FREEZE, RAISE, Freezing, Health, Raising
 from ebmcore.initial import point_range
 from ebmcore.keeping import Keeper, Moment, State, UnfitError
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
-from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler, WrittenBlock
+from ebmcore.protocols import Chunk, HasMinibatch, HasStride, JobSpec, Receipt, Sampler, WrittenBlock
 from ebmcore.recorder import Recorder
 from ebmcore.runtime import Runtime, runtime_of
 from ebmcore.states import check_state
+from ebmcore.strides import Pace
 
 CHECK_EVERY = 128
 """Steps between two looks for NaN and infinities: the positions' sum, 4 microseconds."""
@@ -150,8 +151,8 @@ def advance(
         warmup: Steps before the first that counts.
         steps: Steps that count.
         recorder: Keeps draws.
-        on_step: Called after every step, warmup included.
-        watch: Has the stage begin where an earlier worker left it, and looks after every step whether to leave it.
+        on_step: Called after every step, warmup included, or after several that a sampler took in one call.
+        watch: Has the stage begin where an earlier worker left it, and looks as often whether to leave it.
         on_nonfinite: `"raise"` or `"freeze"`.
         frozen: The chains that an earlier stage holds, [n] bool.
 
@@ -167,8 +168,13 @@ def advance(
     moment = None if watch is None else watch.take_up(state)
     moment = moment or Moment(-warmup, state, state, -warmup, frozen)
     state, health = moment.state, _health(on_nonfinite, moment, kernel)
-    for step in range(moment.step, steps):
-        state, info = kernel.step(step, state)
+    step, pace = moment.step - 1, Pace()
+    while step < steps - 1:
+        following = step + 1
+        last = min(steps - 1, following + -(t + warmup + following + 1) % CHECK_EVERY)
+        if recorder is not None:
+            last = min(last, recorder.due(following))
+        state, info, step = kernel.steps(following, last, state, pace)
         full = recorder is not None and step >= 0 and recorder.add(step, health.shown(state), info, health.frozen)
         regular = (t + warmup + step + 1) % CHECK_EVERY == 0 or step == steps - 1
         if recorder is not None and health.frozen is not None and (full or regular):
@@ -183,13 +189,13 @@ def advance(
             on_step(step, state, info)
         if watch is not None and watch.due(step, info):
             watch.keep(Moment(step + 1, state, health.checked, health.since, health.frozen))
-    last: Tensor = state[0]
-    return last, health.frozen
+    position = state[0]
+    return position, health.frozen
 
 
 def _health(policy: str, moment: Moment, kernel: _Kernel) -> Health:
     def replay(step: int, state: State) -> State:
-        return kernel.step(step, state)[0]
+        return kernel.steps(step, step, state, Pace())[0]
 
     if policy == FREEZE:
         return Freezing(moment.checked, moment.since, replay, kernel.noise, moment.frozen)
@@ -203,16 +209,23 @@ class _Kernel:
         self._energy, self._sampler, self._zero = energy, sampler, zero
         self.noise = begin.fork(STEP)
         self._minibatches = begin.fork(MINIBATCH) if isinstance(energy.model, HasMinibatch) else None
+        able = isinstance(sampler, HasStride) and self._minibatches is None
+        self._stride = sampler.stride(energy, self.noise) if able else None
 
     def init(self, position: Tensor, begin: CounterNoise) -> State:
         """Return the state at the stage's beginning."""
         state: State = self._sampler.init(self._energy_at(begin.step), position, begin)
         return state
 
-    def step(self, step: int, state: State) -> tuple[State, State | None]:
-        """Take one step."""
+    def steps(self, step: int, last: int, state: State, pace: Pace) -> tuple[State, State | None, int]:
+        """Take the steps from `step` to at most `last`; return the state, the statistics, and which was the last."""
         self.noise.advance(self._zero + step, step)
-        return self._sampler.step(self._energy_at(step), state, self.noise)
+        if self._stride is None:
+            return *self._sampler.step(self._energy_at(step), state, self.noise), step
+        count, began = min(pace.most, last - step + 1), time.perf_counter()
+        state = self._stride(state, count)
+        pace.took(count, time.perf_counter() - began)
+        return state, None, step + count - 1
 
     def _energy_at(self, step: int) -> BoundEnergy:
         if self._minibatches is None:

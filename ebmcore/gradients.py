@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ebmcore.energy import BoundEnergy, frozen
 from ebmcore.errors import EbmcoreError, EbmcoreWarning, InputError
-from ebmcore.protocols import GradientBackend, HasCompileTime, HasMinibatch
+from ebmcore.protocols import GradientBackend, HasClosedForms, HasCompileTime, HasMinibatch
 from ebmcore.registry import READY, Registry, is_ours, ours
 
 CLOSED_FORM, AUTOGRAD = "closed_form", "autograd"
@@ -27,6 +27,7 @@ KINKS = 0.01
 """Part of the chains that may lie nearer to a kink of the energy than rounding, where either side is right."""
 
 Fast = Callable[[Tensor], tuple[Tensor, Tensor]]
+Strides = Callable[[BoundEnergy], bool]
 
 
 class Choice(NamedTuple):
@@ -40,17 +41,19 @@ class Choice(NamedTuple):
     """What a backend took to build and compile."""
 
 
-def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Registry) -> Choice:
+def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Registry, *, strides: Strides | None) -> Choice:
     """Return the source of a run's gradients.
 
     `"auto"` is the energy's closed form, else the first backend, by name, that takes the energy without compile time
-    and agrees with autograd at `x`, else autograd. Backends of other distributions than ours have to be named.
+    and agrees with autograd at `x`, else autograd. Where the sampler takes strides, a backend that is for closed
+    forms too comes before them. Backends of other distributions than ours have to be named.
 
     Args:
         asked: `"auto"`, `"closed_form"`, `"autograd"`, or the name of a backend.
         energy: The energy of the chains at `x`, on their device.
         x: The first positions [n, *shape].
         registry: Where backends come from.
+        strides: Says of an energy whether the samplers take several steps of it in one call (`strides.striding`).
 
     Raises:
         InputError: What was named cannot be had, does not take the energy, or disagrees with autograd.
@@ -66,7 +69,8 @@ def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Regist
         return Choice(asked, None, 0.0)
     if asked != "auto":
         return _named(asked, energy, x, registry)
-    if energy.gradient_source == CLOSED_FORM or _no_backend(energy) is not None:
+    closed = energy.gradient_source == CLOSED_FORM
+    if (closed and strides is None) or _no_backend(energy) is not None:
         return Choice(energy.gradient_source, None, 0.0)
     for record in registry.records("gradient"):
         if record.state not in READY or not is_ours(record):
@@ -76,9 +80,11 @@ def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Regist
             backend: GradientBackend = registry.build("gradient", {"use": name}).object
             if isinstance(backend, HasCompileTime) and backend.compiles:
                 continue
+            if closed and not (isinstance(backend, HasClosedForms) and backend.closed_forms):
+                continue
             began = time.perf_counter()
             fast = build_gradient(backend, energy)
-            if fast is None:
+            if fast is None or (closed and strides is not None and not strides(energy.with_gradient(fast))):
                 continue
             wrong = disagreement(fast, energy, x)
             if wrong is None:
@@ -88,7 +94,7 @@ def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Regist
             _say(record.name, str(error))
         except Exception as error:  # a plugin that was not asked for by name must not stop a run
             _say(record.name, f"it raised {type(error).__name__}: {error}.")
-    return Choice(AUTOGRAD, None, 0.0)
+    return Choice(energy.gradient_source, None, 0.0)
 
 
 def build_gradient(backend: GradientBackend, energy: BoundEnergy) -> Fast | None:
@@ -114,17 +120,22 @@ def with_source(energy: BoundEnergy, name: str, registry: Registry) -> BoundEner
 
 
 def disagreement(fast: Fast, energy: BoundEnergy, x: Tensor) -> str | None:
-    """Say how a backend's value and gradient differ from autograd's at `x` [n, *shape], or None if they do not."""
-    exact = energy.at_temperature(1.0).by_autograd()
+    """Say how a backend's value and gradient differ from the energy's own at `x` [n, *shape], or None if they do not.
+
+    Its own are its closed form's, or autograd's where it has none.
+    """
+    closed = energy.gradient_source == CLOSED_FORM
+    exact = (energy.with_gradient(None) if closed else energy.by_autograd()).at_temperature(1.0)
+    source = "the closed form" if closed else "autograd"
     with frozen(energy.model):
         u, g = exact.value_and_gradient(x)
         own_u, own_g = fast(x.clone())
     if own_u.shape != u.shape or own_g.shape != g.shape:
-        return f"shapes {list(own_u.shape)} and {list(own_g.shape)} where autograd has {list(u.shape)}, {list(g.shape)}"
+        return f"shapes {list(own_u.shape)} and {list(own_g.shape)} where {source} has {list(u.shape)}, {list(g.shape)}"
     for what, own, wanted in (("values", own_u, u), ("gradients", own_g, g)):
         off = ~_close(own.detach(), wanted).reshape(len(x), -1).all(1)
         if int(off.sum()) > max(1, int(KINKS * len(x))):
-            return f"{what} that differ from autograd's in {int(off.sum())} of {len(x)} chains"
+            return f"{what} that differ from {source}'s in {int(off.sum())} of {len(x)} chains"
     return None
 
 

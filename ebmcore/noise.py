@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import torch
 from torch import Tensor
 
+from ebmcore.energy import BoundEnergy
 from ebmcore.errors import InputError, RunError, SamplerError
-from ebmcore.protocols import Key, NoiseBackend
+from ebmcore.protocols import EnergyFunction, HasStridingNoise, Key, NoiseBackend
+
+Stride = Callable[[Tensor, int], Tensor]
 
 STEP: Final = 0
 INIT: Final = 1
@@ -118,6 +122,26 @@ class CounterNoise:
         return self._backend.perturb_(
             x, scale, self._key(), self._chains, decay=decay, drift=drift, drift_scale=drift_scale
         )
+
+    def stride(
+        self, energy: EnergyFunction, scale: float, /, *, decay: float = 1.0, drift_scale: float = 0.0
+    ) -> Stride | None:
+        backend, fast = self._backend, energy.fast if isinstance(energy, BoundEnergy) else None
+        if fast is None or not isinstance(backend, HasStridingNoise):
+            return None
+        # The backend's gradient is that of U: the temperature goes into its factor.
+        own = energy.temperature
+        taken = backend.stride(fast, self._chains, scale, decay=decay, drift_scale=drift_scale / own)
+        if taken is None:
+            return None
+
+        def stride(x: Tensor, count: int) -> Tensor:
+            self._check(x)
+            key = self._key()
+            self.advance(self.t + count - 1, self.step + count - 1)
+            return taken(x, key, count)
+
+        return stride
 
     def normal(self, like: Tensor, /) -> Tensor:
         self._check(like)

@@ -33,6 +33,7 @@ from ebmcore.registry import Registry, default, ours
 from ebmcore.resuming import Earlier, check_same, find_earlier, settled
 from ebmcore.runtime import Runtime
 from ebmcore.stored import name_of
+from ebmcore.strides import striding
 
 MEMORY, DISK = "memory", "npy"
 """The writers of a run that names none: without and with `out`."""
@@ -236,7 +237,8 @@ def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry
     chains = min(runtime.job.chains, FIRST_BATCH)
     x = first_positions(energy, parts.start, parts.noise, runtime.job.seed, chains)
     with about("engine", "gradient"):
-        return choose_gradient(request.gradient, energy, x, registry)
+        strides = striding(parts.samplers, parts.noise)
+        return choose_gradient(request.gradient, energy, x, registry, strides=strides)
 
 
 def _check_scalars(request: Request) -> None:

@@ -110,6 +110,20 @@ class HasMinibatch(Protocol):
         ...
 
 
+@runtime_checkable
+class HasSlope(Protocol):
+    """An energy that is a sum over coordinates, alike and independent, of a polynomial u: U(x) = sum_i u(x_i).
+
+    A gradient backend may make machine code of it, which takes the place of the energy's own gradient where the
+    two agree at the first positions of a run.
+    """
+
+    @property
+    def slope(self) -> tuple[float, ...]:
+        """The coefficients of u', lowest power first: u'(x) = slope[0] + slope[1] x + slope[2] x^2 + ..."""
+        ...
+
+
 class EnergyFunction(Protocol):
     """What a sampler is handed: U/T with device, dtype, precision and conditions settled.
 
@@ -241,6 +255,19 @@ class HasLaw(Protocol):
     def law(self) -> Literal["exact", "reversible", "limit", "other"]: ...
 
 
+@runtime_checkable
+class HasStride(Protocol[S]):
+    """A sampler without statistics that can take several steps in one call, where energy and noise allow it."""
+
+    def stride(self, energy: EnergyFunction, noise: Noise, /) -> Callable[[S, int], S] | None:
+        """Return (state, count) -> the state after the `count` steps from `noise.t` on, or None: one by one.
+
+        It is asked once for the chains of a chunk, and makes of them what `step` does, apart from rounding, whatever
+        the counts; `noise.t` is that of the last step afterwards. See `Noise.stride`.
+        """
+        ...
+
+
 # ---------------------------------------------------------------------------------- randomness
 
 
@@ -290,6 +317,17 @@ class Noise(Protocol):
 
         A factor is a float, a tensor [n] (one a chain), or a tensor of `x`'s rank that broadcasts to it.
         `drift` has `x`'s shape and must not share its memory.
+        """
+        ...
+
+    def stride(
+        self, energy: EnergyFunction, scale: float, /, *, decay: float = 1.0, drift_scale: float = 0.0
+    ) -> Callable[[Tensor, int], Tensor] | None:
+        """Return (x, count) -> `x` after `count` steps of decay*x + drift_scale*dU/dx/T + scale*z, or None: one by one.
+
+        It overwrites `x` [n, *any] as `count` times `perturb_` with the energy's gradient as drift, each as the first
+        call of its step, from `t` on; then `t` is that of the last. It is there where the noise backend has it for
+        the run's gradient (`HasStridingNoise`).
         """
         ...
 
@@ -344,6 +382,28 @@ class NoiseBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class HasStridingNoise(Protocol):
+    """A noise backend that can take several steps in one call with some gradients."""
+
+    def stride(
+        self,
+        gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+        chains: range | Tensor,
+        scale: float,
+        /,
+        *,
+        decay: float = 1.0,
+        drift_scale: float = 0.0,
+    ) -> Callable[[Tensor, Key, int], Tensor] | None:
+        """Return (x, key, count) -> `x`, overwritten as by `count` times `perturb_` with t = key.t, key.t + 1, ...
+
+        The drift of each is the gradient of a `GradientBackend` at that step's x. None where that cannot be. What it
+        returns is called by one thread, and its bits do not depend on how steps are cut into calls.
+        """
+        ...
+
+
 class GradientBackend(Protocol):
     """Plugin kind `gradient`: a faster way to the value and gradient of some energies."""
 
@@ -363,6 +423,14 @@ class HasCompileTime(Protocol):
 
     @property
     def compiles(self) -> bool: ...
+
+
+@runtime_checkable
+class HasClosedForms(Protocol):
+    """A gradient backend that is asked about energies with a closed form too, where a sampler takes strides."""
+
+    @property
+    def closed_forms(self) -> bool: ...
 
 
 # ---------------------------------------------------------------------------------- writers

@@ -80,6 +80,11 @@ class Recorder:
         self._filled += 1
         return self._filled == self._size or self._first + self._filled == self._layout.draws
 
+    def due(self, step: int) -> int:
+        """Return the first step from `step` on whose state is kept."""
+        first = max(0, step)
+        return first + -(first + 1) % self._thin
+
     def mend(self, good: tuple[Any, ...]) -> None:
         """Put the chains that are not finite in a draw since the last call where `good` has them, and mark them."""
         draws = self._buffers.get("draws")

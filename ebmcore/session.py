@@ -25,6 +25,7 @@ from ebmcore.prepare import check_policy, check_temperature, whole
 from ebmcore.probe import check_first_step, needs
 from ebmcore.protocols import Chunk, HasEnsembleSize, NoiseBackend, Sampler
 from ebmcore.registry import default
+from ebmcore.strides import striding
 from ebmcore.watched import WatchedGradient
 
 
@@ -245,5 +246,8 @@ class Session:
                 energy = self._energy(x, self._labels(x)[0], condition)
                 check_first_step(energy, self._sampler, x, self._backend)
                 if "gradient" in needs(self._sampler):
-                    self._gradients = WatchedGradient(self._gradient, energy, x.to(energy.device), default())
+                    strides = striding([self._sampler], self._backend)
+                    self._gradients = WatchedGradient(
+                        self._gradient, energy, x.to(energy.device), default(), strides=strides
+                    )
             self._checked = seen_now

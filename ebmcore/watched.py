@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ebmcore.energy import BoundEnergy
 from ebmcore.errors import EbmcoreWarning
-from ebmcore.gradients import AUTOGRAD, Choice, choose_gradient, disagreement
+from ebmcore.gradients import AUTOGRAD, Choice, Strides, choose_gradient, disagreement
 from ebmcore.registry import Registry
 
 RECHECKED = 64
@@ -25,13 +25,16 @@ class WatchedGradient:
         energy: The energy of the chains at `x`.
         x: Positions [n, *shape].
         registry: Where backends come from.
+        strides: As `choose_gradient`.
 
     Raises:
         InputError: As `choose_gradient`.
     """
 
-    def __init__(self, asked: str, energy: BoundEnergy, x: Tensor, registry: Registry) -> None:
-        self._choice = choose_gradient(asked, energy, x.detach()[:RECHECKED], registry)
+    def __init__(
+        self, asked: str, energy: BoundEnergy, x: Tensor, registry: Registry, *, strides: Strides | None
+    ) -> None:
+        self._choice = choose_gradient(asked, energy, x.detach()[:RECHECKED], registry, strides=strides)
         self._model = energy.model
         self._weights = _versions(energy.model)
 
@@ -53,12 +56,13 @@ class WatchedGradient:
         self._weights = weights
         wrong = disagreement(self._choice.fast, energy, x.detach()[:RECHECKED])
         if wrong is not None:
+            own = energy.gradient_source
             warnings.warn(
-                f"gradient backend '{self._choice.name}' must agree with autograd; got {wrong}. Autograd is used now.",
+                f"gradient backend '{self._choice.name}' must agree with the energy; got {wrong}. The gradient is {own} now.",
                 EbmcoreWarning,
                 stacklevel=3,
             )
-            self._choice = Choice(AUTOGRAD, None, 0.0)
+            self._choice = Choice(own, None, 0.0)
 
 
 def _versions(model: Any) -> object:

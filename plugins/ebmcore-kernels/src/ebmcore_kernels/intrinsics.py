@@ -66,6 +66,20 @@ def pointer(typing: Any, address: Any, like: Any) -> Code:
     )
 
 
+@intrinsic
+def call(typing: Any, function: Any, args: Any) -> Code:
+    """Call the kernel at an address with the address of its arguments; return what it returns."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, byte = ir.IntType(64), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [word.as_pointer(), byte.as_pointer(), word])
+        returned, raised = cgutils.alloca_once(builder, word), cgutils.alloca_once(builder, byte)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), [returned, raised, arguments[1]])
+        return builder.load(returned)
+
+    return types.int64(types.int64, types.int64), build
+
+
 ROOM = 2048
 """Numbers that `room` has place for."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import carray, njit
 
-from ebmcore_kernels.intrinsics import ROOM, fma, pointer, room
+from ebmcore_kernels.intrinsics import ROOM, call, fma, pointer, room
 from ebmcore_kernels.threefry import threefry
 from ebmcore_kernels.variates import normals32, normals64
 
@@ -58,20 +58,20 @@ def _at(address, index, like, width, count):
     return carray(pointer(L(address) + index * L(width), like), count)
 
 
-def _perturbing(number: Any, width: int, normals: Any) -> Any:
-    """Return x <- decay*x + drift_scale*drift + scale*z over `count` elements at address `out`.
+def _updating(number: Any, width: int, normals: Any) -> tuple[Any, Any]:
+    """Return two kernels of x <- decay*x + drift_scale*drift + scale*z: for one step, and for several.
 
-    Arguments: out, the address of drift or 0, the number of the first element in the run, count, seed (two
-    words), t, call; then in float64 scale, decay, drift_scale.
+    One step, over `count` elements at address `out`. Arguments: out, the address of drift or 0, the number of the
+    first element in the run, count, seed (two words), t, call; then in float64 scale, decay, drift_scale.
+
+    Several, of n chains of d elements at address `x`, `rows` chains at a time: so that they stay in the first cache
+    for all steps. The drift is what the kernel at the address `gradient` makes of its arguments at the address
+    `given`: those of x, of values and of the drift, and how many chains. Arguments: x, n, d, the number of the first
+    element, steps, rows, gradient, given, seed (two words), t of the first step, call; then as for one step.
     """
 
-    @njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    def perturb(args):
-        words, factors = carray(pointer(args, L(0)), 8), carray(pointer(args + L(64), D(0)), 3)
-        out, other, first, count = words[0], words[1], words[2], words[3]
-        scale, decay, drift_scale = number(factors[0]), number(factors[1]), number(factors[2])
-        k0, k1 = threefry(U(words[4]), U(words[5]), U(words[6]), U(words[7]))
-        block = room(number(0))
+    @njit
+    def update(out, other, first, count, k0, k1, scale, decay, drift_scale, block):
         made = _at(block, L(0), number(0), width, ROOM)
         pair, skip, done = Q(first) >> Q(1), L(Q(first) & Q(1)), L(0)
         while done < count:
@@ -87,9 +87,33 @@ def _perturbing(number: Any, width: int, normals: Any) -> Any:
                 for i in range(n):
                     x[i] = fma(scale, z[i], number(decay * x[i]))
             pair, skip, done = pair + Q(pairs), L(0), done + n
+
+    @njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def perturb(args):
+        words, factors = carray(pointer(args, L(0)), 8), carray(pointer(args + L(64), D(0)), 3)
+        scale, decay, drift_scale = number(factors[0]), number(factors[1]), number(factors[2])
+        k0, k1 = threefry(U(words[4]), U(words[5]), U(words[6]), U(words[7]))
+        update(words[0], words[1], words[2], words[3], k0, k1, scale, decay, drift_scale, room(number(0)))
         return L(0)
 
-    return perturb
+    @njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    def stride(args):
+        words, factors = carray(pointer(args, L(0)), 12), carray(pointer(args + L(96), D(0)), 3)
+        x, n, d, first, steps, rows = words[0], words[1], words[2], words[3], words[4], words[5]
+        gradient, given = words[6], carray(pointer(words[7], L(0)), 4)
+        scale, decay, drift_scale = number(factors[0]), number(factors[1]), number(factors[2])
+        block = room(number(0))
+        for lo in range(0, n, rows):
+            count = min(rows, n - lo)
+            out, number_of = x + lo * d * L(width), first + lo * d
+            given[0], given[3] = out, count
+            for step in range(steps):
+                call(gradient, words[7])
+                k0, k1 = threefry(U(words[8]), U(words[9]), U(words[10] + step), U(words[11]))
+                update(out, given[2], number_of, count * d, k0, k1, scale, decay, drift_scale, block)
+        return L(0)
+
+    return perturb, stride
 
 
 def _filling(number: Any, width: int, normals: Any) -> Any:
@@ -132,5 +156,5 @@ def _filling(number: Any, width: int, normals: Any) -> Any:
     return fill_rows
 
 
-perturb32, perturb64 = _perturbing(F, 4, _normals32), _perturbing(D, 8, _normals64)
+(perturb32, stride32), (perturb64, stride64) = _updating(F, 4, _normals32), _updating(D, 8, _normals64)
 fill32, fill64 = _filling(F, 4, _normals32), _filling(D, 8, _normals64)

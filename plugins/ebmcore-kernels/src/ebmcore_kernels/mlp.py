@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ebmcore_kernels.compiled import CompiledGradient
 from ebmcore_kernels.held import Refused
-from ebmcore_kernels.native import has_fma, native
+from ebmcore_kernels.native import address, has_fma, native
 from ebmcore_kernels.nodes import Layer, Result
 from ebmcore_kernels.recording import Recording, record
 
@@ -83,33 +84,35 @@ class Perceptron:
         self._lock = threading.Lock()
         self._own = threading.local()
         self._plan: _Plan | None = _Plan(record(energy, width), width)
-        self._kernel = native("mlp_kernel", "value_and_gradient")
+        name = "value_and_gradient"
+        self._kernel, self._address = native("mlp_kernel", name), address("mlp_kernel", name)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return U [n] and dU/dx [n, d] at `x` [n, d]."""
-        plan = self._plan
-        if plan is not None and not plan.holds():
-            plan = self._renewed()
-        if plan is None or torch.is_autocast_enabled("cpu"):
+        plan = self._current()
+        if plan is None:
             return _by_autograd(self._energy, x)
         x = x.detach().contiguous()
         u, gradient = x.new_empty(len(x)), torch.empty_like(x)
-        self._kernel(
-            _WORDS(
-                x.data_ptr(),
-                u.data_ptr(),
-                gradient.data_ptr(),
-                len(x),
-                self._width,
-                plan.layers,
-                plan.words_at,
-                plan.numbers_at,
-                self._scratch(plan.floats),
-                plan.rows,
-                plan.slopes,
-            )
-        )
+        self._kernel(_WORDS(x.data_ptr(), u.data_ptr(), gradient.data_ptr(), len(x), *self._given(plan)))
         return u, gradient
+
+    def compiled(self, n: int, d: int, /) -> CompiledGradient | None:
+        """Return the kernel for strides of n chains in this thread, or None: what it is of is no perceptron now."""
+        plan = self._current()
+        # All chains at a time: the kernel packs the weights at each call.
+        return None if plan is None else CompiledGradient(self._address, self._given(plan), n, plan)
+
+    def _given(self, plan: _Plan) -> tuple[int, ...]:
+        scratch = self._scratch(plan.floats)
+        return self._width, plan.layers, plan.words_at, plan.numbers_at, scratch, plan.rows, plan.slopes
+
+    def _current(self) -> _Plan | None:
+        """Return the plan of what the energy does now; None where that is no perceptron, or in another precision."""
+        plan = self._plan
+        if plan is not None and not plan.holds():
+            plan = self._renewed()
+        return None if torch.is_autocast_enabled("cpu") else plan
 
     def _renewed(self) -> _Plan | None:
         with self._lock:

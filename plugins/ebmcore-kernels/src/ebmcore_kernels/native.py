@@ -46,16 +46,29 @@ def native(module: str, name: str) -> Kernel:
     Raises:
         Exception: What Numba raises where it cannot compile.
     """
+    call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(address(module, name))
+    room = ctypes.addressof(_returned)
+    return lambda args: call(room, room + 32, args)
+
+
+@cache
+def address(module: str, name: str) -> int:
+    """Return where a kernel lies, for another one to call it (`intrinsics.call`).
+
+    Args:
+        module: Module of this package.
+        name: Function in it.
+
+    Raises:
+        Exception: What Numba raises where it cannot compile.
+    """
     with _lock:
         file = f"{module}-{name}-{_key()}.o"
         found = next(filter(None, (_read(folder / file) for folder in _folders())), None)
         if found is None:
             found = _compiled(module, name)
             _keep(file, *found)
-        address = _linked(*found)
-    call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(address)
-    room = ctypes.addressof(_returned)
-    return lambda args: call(room, room + 32, args)
+        return _linked(*found)
 
 
 def has_fma() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Literal
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from ebmcore.errors import InputError
 from ebmcore.protocols import Key
+from ebmcore_kernels.compiled import HasCompiled
 from ebmcore_kernels.native import has_fma, native
+from ebmcore_kernels.striding import Stride
 
 _WORDS = Struct("8q3d").pack
 _FILL_WORDS = Struct("10q").pack
@@ -90,6 +93,21 @@ class Numba:
         where = (x.data_ptr(), drift_at, _first(chains, count // len(chains)), count)
         perturb(_WORDS(*where, *key.seed, int(key.t), key.call, scale, decay, drift_scale))
         return x
+
+    def stride(
+        self,
+        gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+        chains: range | Tensor,
+        scale: float,
+        /,
+        *,
+        decay: float = 1.0,
+        drift_scale: float = 0.0,
+    ) -> Stride | None:
+        """Return what takes several steps at a time for a gradient that machine code can call, else None."""
+        if not isinstance(gradient, HasCompiled) or not isinstance(chains, range) or chains.step != 1:
+            return None
+        return Stride(self, gradient, chains, scale, decay, drift_scale)
 
     def _in_parts(
         self,

@@ -12,6 +12,7 @@ quite exp(-U/T): its error falls in proportion to `step_size`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
@@ -103,3 +104,10 @@ class ULA:
         x = state.position
         drift_scale, std = self.fixed or self.factors(step_size_at(self.step_size, noise))
         return ULAState(noise.perturb_(x, std, drift=energy.gradient(x), drift_scale=drift_scale)), None
+
+    def stride(self, energy: EnergyFunction, noise: Noise) -> Callable[[ULAState, int], ULAState] | None:
+        if self.fixed is None:
+            return None
+        drift_scale, std = self.fixed
+        move = noise.stride(energy, std, drift_scale=drift_scale)
+        return None if move is None else lambda state, count: ULAState(move(state.position, count))

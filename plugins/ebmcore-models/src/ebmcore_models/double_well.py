@@ -57,6 +57,12 @@ class DoubleWell:
         slope = self._slope(x)
         return self._energy(slope), slope.mul_(x)
 
+    @property
+    def slope(self) -> tuple[float, ...]:
+        """The coefficients of dU/dx_i as a polynomial in x_i, lowest power first."""
+        factor = 4.0 * self.barrier_height
+        return 0.0, -factor * self.b**2, 0.0, factor
+
     def exact_moments(self, temperature: float = 1.0) -> dict[str, float]:
         """Return the moments of one coordinate under exp(-U/T); the coordinates are independent and alike.
 

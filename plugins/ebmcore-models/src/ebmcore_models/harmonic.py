@@ -47,6 +47,11 @@ class Harmonic:
         """Return U [n] and dU/dx [n, *shape] at x [n, *shape]."""
         return self(x), self.gradient(x)
 
+    @property
+    def slope(self) -> tuple[float, ...]:
+        """The coefficients of dU/dx_i as a polynomial in x_i, lowest power first."""
+        return 0.0, self.k
+
     def exact_moments(self, temperature: float = 1.0) -> dict[str, float]:
         """Return the moments of one coordinate under exp(-U/T); the coordinates are independent and alike.
 
