@@ -209,8 +209,9 @@ class _Kernel:
         self._energy, self._sampler, self._zero = energy, sampler, zero
         self.noise = begin.fork(STEP)
         self._minibatches = begin.fork(MINIBATCH) if isinstance(energy.model, HasMinibatch) else None
-        able = isinstance(sampler, HasStride) and self._minibatches is None
-        self._stride = sampler.stride(energy, self.noise) if able else None
+        self._stride: Callable[[State, int], State] | None = None
+        if isinstance(sampler, HasStride) and self._minibatches is None:
+            self._stride = sampler.stride(energy, self.noise)
 
     def init(self, position: Tensor, begin: CounterNoise) -> State:
         """Return the state at the stage's beginning."""

@@ -41,7 +41,9 @@ class Choice(NamedTuple):
     """What a backend took to build and compile."""
 
 
-def choose_gradient(asked: str, energy: BoundEnergy, x: Tensor, registry: Registry, *, strides: Strides | None) -> Choice:
+def choose_gradient(
+    asked: str, energy: BoundEnergy, x: Tensor, registry: Registry, *, strides: Strides | None
+) -> Choice:
     """Return the source of a run's gradients.
 
     `"auto"` is the energy's closed form, else the first backend, by name, that takes the energy without compile time
@@ -177,7 +179,7 @@ def _refusal(name: str, got: str) -> InputError:
 def _say(name: str, reason: str) -> None:
     line = " ".join(reason.split())
     warnings.warn(
-        f"gradient backend '{name}' must agree with autograd where it is used; {line} It is left out.",
+        f"gradient backend '{name}' must agree with the energy where it is used; {line} It is left out.",
         EbmcoreWarning,
         stacklevel=4,
     )

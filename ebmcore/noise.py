@@ -126,12 +126,12 @@ class CounterNoise:
     def stride(
         self, energy: EnergyFunction, scale: float, /, *, decay: float = 1.0, drift_scale: float = 0.0
     ) -> Stride | None:
-        backend, fast = self._backend, energy.fast if isinstance(energy, BoundEnergy) else None
-        if fast is None or not isinstance(backend, HasStridingNoise):
+        backend = self._backend
+        if not isinstance(energy, BoundEnergy) or energy.fast is None or not isinstance(backend, HasStridingNoise):
             return None
-        # The backend's gradient is that of U: the temperature goes into its factor.
-        own = energy.temperature
-        taken = backend.stride(fast, self._chains, scale, decay=decay, drift_scale=drift_scale / own)
+        # That gradient is of U: the temperature goes into its factor.
+        factor = drift_scale / energy.temperature
+        taken = backend.stride(energy.fast, self._chains, scale, decay=decay, drift_scale=factor)
         if taken is None:
             return None
 

@@ -26,9 +26,9 @@ class Groups:
         self._reducer, self._grain, self._draws = reducer, layout.grain, draws
         self._whole = (chunk.hi - chunk.lo) // layout.grain if isinstance(reducer, HasGroups) else 0
         start = reducer.start(layout)
-        self._stacked: Acc = (
-            {key: torch.stack([value] * self._whole) for key, value in start.items()} if self._whole else {}
-        )
+        self._stacked: Acc = {}
+        if self._whole:
+            self._stacked = {key: value.expand(self._whole, *value.shape).clone() for key, value in start.items()}
         edge = chunk.lo + self._whole * layout.grain
         self._single: dict[int, Acc] = {lo: reducer.start(layout) for lo in range(edge, chunk.hi, layout.grain)}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +132,21 @@ def _fed(runtime: Runtime, piece: Checkpoint) -> bool:
     return True
 
 
-def _manifest(prepared: Prepared) -> dict[str, Any]:
+@cache
+def _version() -> str:
     from importlib_metadata import version
 
+    return str(version("ebmcore"))
+
+
+def _manifest(prepared: Prepared) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     before: Mapping[str, Any] = {} if prepared.earlier is None else prepared.earlier.manifest
     resumed = list(before.get("resumed", ()))
     if prepared.earlier is not None:
         resumed.append({"at": now, "chains": prepared.job.chains, "accepted": list(prepared.earlier.changes)})
     return {
-        "ebmcore": version("ebmcore"),
+        "ebmcore": _version(),
         "created_at": before.get("created_at", now),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -58,7 +58,7 @@ class WatchedGradient:
         if wrong is not None:
             own = energy.gradient_source
             warnings.warn(
-                f"gradient backend '{self._choice.name}' must agree with the energy; got {wrong}. The gradient is {own} now.",
+                f"gradient backend '{self._choice.name}' must agree with {own}; got {wrong}. That is used now.",
                 EbmcoreWarning,
                 stacklevel=3,
             )

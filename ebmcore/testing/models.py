@@ -15,7 +15,7 @@ from ebmcore.energy import BoundEnergy, has_value, place
 from ebmcore.energy_checks import check_mode, check_model
 from ebmcore.errors import EbmcoreError
 from ebmcore.initial import Start
-from ebmcore.protocols import HasGradient, HasShape, HasSupport, HasValueAndGradient, Support
+from ebmcore.protocols import HasGradient, HasShape, HasSlope, HasSupport, HasValueAndGradient, Support
 from ebmcore.testing.conformance import ConformanceError, NotApplicable, name_of, require
 from ebmcore.testing.making import noise
 
@@ -107,6 +107,23 @@ def check_gradient(model: Any, seed: int, shape: tuple[int, ...] | None = None, 
             f"{found[int(error.argmax())]:.6g}, in coordinate {i}",
             "Compute both from the same terms and conditions, in the dtype of x; without .detach() between x and U",
         )
+
+
+def check_slope(model: Any, seed: int, shape: tuple[int, ...] | None = None, condition: Condition = None) -> None:
+    """`slope` holds the coefficients of the gradient, the same polynomial in every coordinate."""
+    if not isinstance(model, HasSlope):
+        raise NotApplicable("it has no `slope`")
+    case = _Case(model, seed, shape, condition, torch.float64)
+    wanted, found = case.bound.gradient(case.x), torch.zeros_like(case.x)
+    for coefficient in reversed(model.slope):
+        found = found * case.x + coefficient
+    off = float(((found - wanted).abs() / (1.0 + wanted.abs())).max())
+    require(
+        off <= 1e-8,
+        f"`slope` of {name_of(model)} must be the coefficients of its gradient",
+        f"a polynomial that is {off:.3g} off",
+        "Write dU/dx_i as a polynomial in x_i, the lowest power first",
+    )
 
 
 def check_value_and_gradient(
@@ -292,6 +309,7 @@ CHECKS = (
     check_shapes,
     check_dtypes,
     check_gradient,
+    check_slope,
     check_value_and_gradient,
     check_chains_are_independent,
     check_conditions_count,

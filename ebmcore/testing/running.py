@@ -23,6 +23,7 @@ from ebmcore.testing import (
     samplers,
     samplers_chains,
     samplers_law,
+    samplers_strides,
     settings_checks,
     small_kinds,
     writers,
@@ -30,7 +31,7 @@ from ebmcore.testing import (
 from ebmcore.testing.conformance import Check, ConformanceError, Outcome, checks_of, name_of
 
 FUNCTIONS: Mapping[str, tuple[Callable[..., None], ...]] = {
-    "sampler": (*samplers.CHECKS, *samplers_chains.CHECKS, *samplers_law.CHECKS),
+    "sampler": (*samplers.CHECKS, *samplers_chains.CHECKS, *samplers_law.CHECKS, *samplers_strides.CHECKS),
     "model": models.CHECKS,
     "schedule": small_kinds.SCHEDULES,
     "writer": writers.CHECKS,

@@ -23,6 +23,14 @@ class Quadratic:
     def gradient(self, x):
         return x + 0.4 * x.pow(3)
 
+    @property
+    def slope(self):
+        return 0.0, 1.0, 0.0, 0.4
+
+
+class OtherSlope(Quadratic):
+    slope = (0.4, 0.0, 1.0, 0.0)
+
 
 class OtherSign(Quadratic):
     def gradient(self, x):
@@ -128,6 +136,7 @@ MUTANTS = [
     Mutant("model", make(), wrong, caught, *rest)
     for make, wrong, caught, *rest in [
         (OtherSign, "gradient of the other sign", "gradient"),
+        (OtherSlope, "a slope with the highest power first", "slope"),
         (Mismatch, "gradient of another function than the value", "gradient"),
         (Detached, "x.detach() between x and U", "gradient"),
         (Truncated, "float64 truncated to float32", "gradient"),

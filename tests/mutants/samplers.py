@@ -52,6 +52,29 @@ class ULA:
 
 
 @dataclass(frozen=True)
+class StridingULA(ULA):
+    """Right, as it stands."""
+
+    def count(self, steps):
+        return steps
+
+    def stride(self, energy, noise):
+        move = noise.stride(energy, self.scale(), drift_scale=-self.step_size)
+        return None if move is None else lambda state, steps: State(move(state.position, self.count(steps)))
+
+
+class ShortStride(StridingULA):
+    def count(self, steps):
+        return max(1, steps - 1)
+
+
+class WeakStride(StridingULA):
+    def stride(self, energy, noise):
+        move = noise.stride(energy, self.scale(), drift_scale=-0.9 * self.step_size)
+        return None if move is None else lambda state, steps: State(move(state.position, steps))
+
+
+@dataclass(frozen=True)
 class MALA:
     """Right, as it stands."""
 
@@ -376,11 +399,13 @@ class ColdSpins(SpinFlips):
         return -difference
 
 
-RIGHT = [ULA(), MALA(), SpinFlips()]
+RIGHT = [ULA(), StridingULA(), MALA(), SpinFlips()]
 
 MUTANTS = [
     Mutant("sampler", make(), wrong, caught)
     for make, wrong, caught in [
+        (ShortStride, "a stride that is a step short", "strides"),
+        (WeakStride, "a stride with the gradient times 0.9", "strides"),
         (DoubledNoise, "noise scale sqrt(4 eps) in place of sqrt(2 eps)", "gaussian_moments"),
         (NoRootTwo, "noise scale sqrt(eps)", "gaussian_moments"),
         (NoNoise, "no noise: gradient descent", "repeats"),

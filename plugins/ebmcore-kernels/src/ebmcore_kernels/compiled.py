@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from torch import Tensor
+
 
 class CompiledGradient(NamedTuple):
     """A kernel (see `native`) whose arguments begin with the addresses of x [n, d], U [n], dU/dx [n, d], and n."""
@@ -22,6 +24,8 @@ class CompiledGradient(NamedTuple):
 class HasCompiled(Protocol):
     """A value and gradient that machine code can call."""
 
+    def __call__(self, x: Tensor, /) -> tuple[Tensor, Tensor]: ...
+
     def compiled(self, n: int, d: int, /) -> CompiledGradient | None:
-        """Return the kernel for n chains of d coordinates and this thread, or None: it must be called from Python now."""
+        """Return the kernel for n chains of d coordinates in this thread, or None: Python must call it now."""
         ...

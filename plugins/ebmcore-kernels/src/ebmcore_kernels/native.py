@@ -71,6 +71,7 @@ def address(module: str, name: str) -> int:
         return _linked(*found)
 
 
+@cache
 def has_fma() -> bool:
     """Say whether the CPU has fused multiply-add: to emulate it costs fiftyfold."""
     features = llvm.get_host_cpu_features()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _WORDS = Struct("12q3d").pack
 
+Words = np.ndarray[tuple[int], np.dtype[np.int64]]
+
 NUMBERS = 2048
 """Coordinates of the chains that go through all steps together: with drift and noise beside them 24 KiB in float32."""
 
@@ -56,7 +58,7 @@ class Stride:
         stride(_WORDS(*where, *key.seed, int(key.t), key.call, *factors))
         return x
 
-    def _given(self, kernel: CompiledGradient, rows: int, d: int, dtype: torch.dtype) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _given(self, kernel: CompiledGradient, rows: int, d: int, dtype: torch.dtype) -> Words:
         if self._room.numel() < rows * (d + 1) or self._room.dtype != dtype:
             self._room = torch.empty(rows * (d + 1), dtype=dtype)
         drift = self._room.data_ptr()
