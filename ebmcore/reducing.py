@@ -28,7 +28,7 @@ class Groups:
         start = reducer.start(layout)
         self._stacked: Acc = {}
         if self._whole:
-            self._stacked = {key: value.expand(self._whole, *value.shape).clone() for key, value in start.items()}
+            self._stacked = {key: value.repeat(self._whole, *[1] * value.ndim) for key, value in start.items()}
         edge = chunk.lo + self._whole * layout.grain
         self._single: dict[int, Acc] = {lo: reducer.start(layout) for lo in range(edge, chunk.hi, layout.grain)}
 

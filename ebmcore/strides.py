@@ -7,7 +7,7 @@ from typing import Any, final
 
 from ebmcore.energy import BoundEnergy
 from ebmcore.noise import STEP, CounterNoise
-from ebmcore.protocols import HasStride, NoiseBackend, Sampler
+from ebmcore.protocols import HasStride, HasStridingNoise, NoiseBackend, Sampler
 
 LONGEST = 0.05
 """Seconds that a call may take: so long a stop or a report of progress waits."""
@@ -21,7 +21,7 @@ def striding(samplers: Sequence[Sampler[Any]], backend: NoiseBackend) -> Callabl
         backend: The run's noise.
     """
     able = [sampler for sampler in samplers if isinstance(sampler, HasStride)]
-    if len(able) < len(samplers):
+    if len(able) < len(samplers) or not isinstance(backend, HasStridingNoise):
         return None
 
     def strides(energy: BoundEnergy) -> bool:

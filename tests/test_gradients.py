@@ -110,8 +110,12 @@ def test_auto_takes_an_installed_backend_that_agrees(backend):
 
 def test_auto_prefers_the_closed_form(backend):
     backend(Exact)
-    result = ebm.sample(ebm.use("double_well"), ULA, **RUN)
-    assert result.provenance["gradient"] == "closed_form"
+    for model, sampler, source in (
+        ("double_well", ebm.use("mala", step_size=0.01), "closed_form"),
+        ("rastrigin", ULA, "closed_form"),
+        ("double_well", ULA, "polynomial"),  # a compiled form of it
+    ):
+        assert ebm.sample(model, sampler, **RUN).provenance["gradient"] == source
     assert not Exact.calls
 
 
