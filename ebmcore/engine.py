@@ -16,11 +16,11 @@ from ebmcore.health import FREEZE, RAISE, Freezing, Health, Raising
 from ebmcore.initial import point_range
 from ebmcore.keeping import Keeper, Moment, State, UnfitError
 from ebmcore.noise import INIT, MINIBATCH, STEP, CounterNoise
-from ebmcore.protocols import Chunk, HasMinibatch, HasStride, JobSpec, Receipt, Sampler, WrittenBlock
+from ebmcore.protocols import Chunk, HasMinibatch, JobSpec, Receipt, Sampler, WrittenBlock
 from ebmcore.recorder import Recorder
 from ebmcore.runtime import Runtime, runtime_of
 from ebmcore.states import check_state
-from ebmcore.strides import Pace
+from ebmcore.strides import Pace, takes_strides
 
 CHECK_EVERY = 128
 """Steps between two looks for NaN and infinities: the positions' sum, 4 microseconds."""
@@ -210,7 +210,7 @@ class _Kernel:
         self.noise = begin.fork(STEP)
         self._minibatches = begin.fork(MINIBATCH) if isinstance(energy.model, HasMinibatch) else None
         self._stride: Callable[[State, int], State] | None = None
-        if isinstance(sampler, HasStride) and self._minibatches is None:
+        if takes_strides(sampler) and self._minibatches is None:
             self._stride = sampler.stride(energy, self.noise)
 
     def init(self, position: Tensor, begin: CounterNoise) -> State:

@@ -263,7 +263,8 @@ class HasStride(Protocol[S]):
         """Return (state, count) -> the state after the `count` steps from `noise.t` on, or None: one by one.
 
         It is asked once for the chains of a chunk, and makes of them what `step` does, apart from rounding, whatever
-        the counts; `noise.t` is that of the last step afterwards. See `Noise.stride`.
+        the counts; `noise.t` is that of the last step afterwards. See `Noise.stride`. A class that inherits it and
+        has a `step` of its own is stepped one by one.
         """
         ...
 

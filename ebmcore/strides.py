@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 from ebmcore.energy import BoundEnergy
 from ebmcore.noise import STEP, CounterNoise
@@ -13,6 +13,20 @@ LONGEST = 0.05
 """Seconds that a call may take: so long a stop or a report of progress waits."""
 
 
+def takes_strides(sampler: object) -> TypeGuard[HasStride[Any]]:
+    """Say whether a sampler has a `stride` that is of its `step`.
+
+    Of a class that inherits one and has a `step` of its own it may be another's, and of an object that hands on what
+    it does not have itself.
+    """
+    if not isinstance(sampler, HasStride):
+        return False
+    for each in type(sampler).__mro__:
+        if {"step", "stride"} & vars(each).keys():
+            return "stride" in vars(each)
+    return False
+
+
 def striding(samplers: Sequence[Sampler[Any]], backend: NoiseBackend) -> Callable[[BoundEnergy], bool] | None:
     """Return what says of an energy whether all samplers take strides with it; None where they never do.
 
@@ -20,7 +34,7 @@ def striding(samplers: Sequence[Sampler[Any]], backend: NoiseBackend) -> Callabl
         samplers: Of all stages.
         backend: The run's noise.
     """
-    able = [sampler for sampler in samplers if isinstance(sampler, HasStride)]
+    able: list[HasStride[Any]] = [sampler for sampler in samplers if takes_strides(sampler)]
     if len(able) < len(samplers) or not isinstance(backend, HasStridingNoise):
         return None
 

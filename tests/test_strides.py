@@ -181,6 +181,37 @@ def test_a_chain_that_leaves_the_finite_numbers_is_named_as_step_by_step():
     assert "at step" in said[0]
 
 
+class Inheriting(Counter):
+    """A step of its own, and a stride that is not of it."""
+
+    def step(self, energy, state, noise):
+        return Counting(state.position + 2), None
+
+
+@dataclass(frozen=True)
+class HandingOn:
+    """Another sampler with its steps taken twice."""
+
+    inner: ClassVar[Counter] = Counter()
+    needs: ClassVar[frozenset[str]] = frozenset({"gradient"})
+
+    def init(self, energy, position, noise):
+        return self.inner.init(energy, position, noise)
+
+    def step(self, energy, state, noise):
+        return self.inner.step(energy, self.inner.step(energy, state, noise)[0], noise)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("sampler", [Inheriting(), HandingOn()], ids=["inherited", "handed on"])
+def test_a_stride_that_is_not_of_the_step_is_not_taken(strides, sampler):
+    result = ebm.sample(WELL, sampler, chains=64, steps=10, seed=0, devices="cpu", progress=False)
+    assert result.final.unique().tolist() == [20.0]
+    assert not strides
+
+
 @pytest.mark.parametrize(("steps", "draws", "warmup"), [(300, 1, 0), (301, 7, 0), (12, 12, 5), (260, 2, 133)])
 def test_no_stride_passes_a_draw_or_a_look(strides, steps, draws, warmup):
     result = ebm.sample(

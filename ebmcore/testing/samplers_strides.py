@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ebmcore.noise import STEP, CounterNoise
-from ebmcore.protocols import HasStride, Key
+from ebmcore.protocols import Key
 from ebmcore.reference import Reference
 from ebmcore.states import map_state
+from ebmcore.strides import takes_strides
 from ebmcore.testing.conformance import NotApplicable, name_of, require
 from ebmcore.testing.walking import bind, target_of, walk, whole_ensembles
 
@@ -54,8 +55,8 @@ class _StepByStep:
 
 def check_strides(sampler: Any, seed: int) -> None:
     """`stride` takes the chains where as many steps take them, and its type of state with them."""
-    if not isinstance(sampler, HasStride):
-        raise NotApplicable("it has no `stride`")
+    if not takes_strides(sampler):
+        raise NotApplicable("it has no `stride` of its steps")
     bound, chains = bind(target_of(sampler)), range(whole_ensembles(sampler, 5))
     walked = walk(sampler, bound, chains, steps=sum(COUNTS), seed=seed)
     noise = CounterNoise(
