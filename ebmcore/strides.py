@@ -17,13 +17,13 @@ def takes_strides(sampler: object) -> TypeGuard[HasStride[Any]]:
     """Say whether a sampler has a `stride` that is of its `step`.
 
     Of a class that inherits one and has a `step` of its own it may be another's, and of an object that hands on what
-    it does not have itself.
+    it does not have itself; a setting of that name is none.
     """
     if not isinstance(sampler, HasStride):
         return False
     for each in type(sampler).__mro__:
         if {"step", "stride"} & vars(each).keys():
-            return "stride" in vars(each)
+            return callable(vars(each).get("stride"))
     return False
 
 

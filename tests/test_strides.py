@@ -189,6 +189,19 @@ class Inheriting(Counter):
 
 
 @dataclass(frozen=True)
+class Thinning:
+    """A setting of that name."""
+
+    stride: int = 2
+
+    def init(self, energy, position, noise):
+        return Counting(torch.zeros_like(position))
+
+    def step(self, energy, state, noise):
+        return Counting(state.position + self.stride), None
+
+
+@dataclass(frozen=True)
 class HandingOn:
     """Another sampler with its steps taken twice."""
 
@@ -205,7 +218,9 @@ class HandingOn:
         return getattr(self.inner, name)
 
 
-@pytest.mark.parametrize("sampler", [Inheriting(), HandingOn()], ids=["inherited", "handed on"])
+@pytest.mark.parametrize(
+    "sampler", [Inheriting(), HandingOn(), Thinning()], ids=["inherited", "handed on", "a setting"]
+)
 def test_a_stride_that_is_not_of_the_step_is_not_taken(strides, sampler):
     result = ebm.sample(WELL, sampler, chains=64, steps=10, seed=0, devices="cpu", progress=False)
     assert result.final.unique().tolist() == [20.0]

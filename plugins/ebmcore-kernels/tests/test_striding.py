@@ -67,11 +67,25 @@ def test_positions_may_have_any_shape(shape):
         (Well(()), torch.float32, "cpu"),
         (Well((1.0,) * (MOST + 1)), torch.float32, "cpu"),
         (Well((1.0, math.inf)), torch.float32, "cpu"),
+        (Well(0.01), torch.float32, "cpu"),
+        (Well(torch.ones(2)), torch.float32, "cpu"),
+        (Well(("a", "b")), torch.float32, "cpu"),
         (Well((1.0, 2.0)), torch.bfloat16, "cpu"),
         (Well((1.0, 2.0)), torch.float32, "cuda"),
         (type("Mute", (), {"slope": (1.0, 2.0)})(), torch.float32, "cpu"),
     ],
-    ids=["no slope", "empty", "too long", "infinite", "half precision", "another device", "no value"],
+    ids=[
+        "no slope",
+        "empty",
+        "too long",
+        "infinite",
+        "a number",
+        "a tensor",
+        "words",
+        "half precision",
+        "another device",
+        "no value",
+    ],
 )
 def test_what_it_is_not_for_is_left_to_others(energy, dtype, device):
     assert Polynomial().build(energy, (2,), dtype, torch.device(device)) is None
@@ -84,7 +98,7 @@ def test_a_slope_is_read_anew_and_must_stay_one():
     energy.slope = (0.0, 3.0)
     torch.testing.assert_close(gradient(x)[1], 3 * x)
     energy.slope = (0.0, math.nan)
-    with pytest.raises(EnergyError, match="`slope` must hold 1 to 64 finite numbers"):
+    with pytest.raises(EnergyError, match="`slope` must be a tuple of 1 to 64 finite numbers"):
         gradient(x)
 
 

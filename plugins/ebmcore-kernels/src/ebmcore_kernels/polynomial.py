@@ -70,13 +70,15 @@ class SlopeGradient:
         table = _coefficients(self._energy.slope)
         if table is None:
             raise EnergyError(
-                f"the energy's `slope` must hold 1 to {MOST} finite numbers; got {self._energy.slope!r}. Mend it."
+                f"the energy's `slope` must be a tuple of 1 to {MOST} finite numbers; got {self._energy.slope!r}. Mend it."
             )
         return CompiledGradient(self._address, (d, table.ctypes.data, len(table)), None, table)
 
 
-def _coefficients(slope: tuple[float, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-    """Return them as the kernel takes them, or None where it cannot."""
-    if not 0 < len(slope) <= MOST or not all(map(math.isfinite, slope)):
+def _coefficients(slope: object) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+    """Return them as the kernel takes them, or None where it cannot: an attribute of that name may be anything."""
+    if not isinstance(slope, tuple) or not 0 < len(slope) <= MOST:
+        return None
+    if not all(isinstance(each, int | float) and math.isfinite(each) for each in slope):
         return None
     return np.array([0.0] * (-len(slope) % TAKEN) + list(reversed(slope)), np.float64)
