@@ -70,7 +70,7 @@ class SlopeGradient:
         table = _coefficients(self._energy.slope)
         if table is None:
             raise EnergyError(
-                f"the energy's `slope` must be a tuple of 1 to {MOST} finite numbers; got {self._energy.slope!r}. Mend it."
+                f"`slope` must be a tuple of 1 to {MOST} finite numbers; got {self._energy.slope!r}. Mend the energy."
             )
         return CompiledGradient(self._address, (d, table.ctypes.data, len(table)), None, table)
 
