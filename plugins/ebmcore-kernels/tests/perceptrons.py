@@ -94,6 +94,17 @@ class Transposed(nn.Module):
         return (h @ self.v).squeeze(1) + (x**2).sum(1) * 0.5
 
 
+class Halves(nn.Module):
+    """The quadratic term with its factors before the square."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = stack(2, (8,), nn.Tanh)
+
+    def forward(self, x):
+        return self.net(x).squeeze(-1) + (0.5 * x * x).sum(-1) + ((x / 2) ** 2).sum(1) - (x * -x).sum(-1)
+
+
 class InPlace(nn.Module):
     def __init__(self):
         super().__init__()
@@ -133,6 +144,7 @@ FORMS = {
             "identity": nn.Identity,
         }.items()
     },
+    "halves": Halves,
     "one coordinate": functools.partial(Net, d=1, widths=(5,)),
     "64 coordinates": functools.partial(Net, d=64, widths=(20,)),
     "128 units": functools.partial(Net, widths=(128, 128)),

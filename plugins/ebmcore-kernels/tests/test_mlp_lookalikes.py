@@ -271,6 +271,21 @@ class ScaledSquares(Like):
         return self.net(x).squeeze(-1) + (self.k * x.square()).sum(-1)
 
 
+class ScaledInput(Like):
+    def forward(self, x):
+        return self.net(2.0 * x).squeeze(-1)
+
+
+class ScaledSum(Like):
+    def forward(self, x):
+        return self.net(x).squeeze(-1) + (2.0 * x).sum(-1)
+
+
+class ScaledCube(Like):
+    def forward(self, x):
+        return self.net(x).squeeze(-1) + (2.0 * x * x * x).sum(-1)
+
+
 class SquaredOutput(Like):
     def forward(self, x):
         return self.net(x).squeeze(-1).square()

@@ -7,7 +7,7 @@ from typing import Any
 
 from ebmcore_kernels.calls_layers import biased
 from ebmcore_kernels.held import Refused
-from ebmcore_kernels.nodes import Hidden, Input, Node, Result, Squares, Weight, number, output_of
+from ebmcore_kernels.nodes import Hidden, Input, Node, Result, Scaled, Squares, Weight, number, output_of
 
 
 def add(input: Any, other: Any) -> Node:
@@ -53,8 +53,10 @@ def neg(input: Any) -> Node:
 
 def mul(input: Any, other: Any) -> Node:
     match input, other:
-        case Input(width), Input():
-            return Squares(width, 1.0)
+        case ((Input(width) | Scaled(width)), (Input() | Scaled())):
+            return Squares(width, number(_factor(input) * _factor(other)))
+        case ((Input(width) | Scaled(width)) as node, value) | (value, (Input(width) | Scaled(width)) as node):
+            return Scaled(width, number(_factor(node) * number(value)))
         case (Squares(width, factor), value) | (value, Squares(width, factor)):
             return Squares(width, number(factor * number(value)))
         case (tuple() as node, value) | (value, tuple() as node):
@@ -62,6 +64,10 @@ def mul(input: Any, other: Any) -> Node:
             quadratic = None if a.quadratic is None else number(k * a.quadratic)
             return a._replace(scale=number(k * a.scale), quadratic=quadratic, constant=k * a.constant)
     raise Refused("a product of numbers")
+
+
+def _factor(node: Input | Scaled) -> float:
+    return node.factor if isinstance(node, Scaled) else 1.0
 
 
 def divide(input: Any, other: Any) -> Node:
@@ -72,9 +78,9 @@ def divide(input: Any, other: Any) -> Node:
 
 
 def power(input: Any, exponent: Any) -> Node:
-    if not isinstance(input, Input) or number(exponent) != 2.0:
+    if not isinstance(input, Input | Scaled) or number(exponent) != 2.0:
         raise Refused("a power that is not the input's square")
-    return Squares(input.width, 1.0)
+    return mul(input, input)
 
 
 def square(input: Any) -> Node:

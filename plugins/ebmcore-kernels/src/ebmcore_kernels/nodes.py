@@ -38,6 +38,13 @@ class Input(NamedTuple):
     width: int
 
 
+class Scaled(NamedTuple):
+    """factor * x, [n, width], on the way to its squares."""
+
+    width: int
+    factor: float
+
+
 class Squares(NamedTuple):
     """factor * x^2, [n, width]."""
 
@@ -69,7 +76,7 @@ class Weight(NamedTuple):
     transposed: bool = False
 
 
-Node = Input | Squares | Hidden | Result | Weight
+Node = Input | Scaled | Squares | Hidden | Result | Weight
 
 SMALLEST, LARGEST = 1e-6, 1e6
 """Factors between which no product of a few leaves float32, whatever their order."""
