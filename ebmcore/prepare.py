@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ebmcore import rundir
 from ebmcore.backends import choose_noise
 from ebmcore.devices import automatic_executor, resolve_devices
-from ebmcore.energy import PRECISIONS, Precision
-from ebmcore.energy_checks import check_keyword
+from ebmcore.energy import Precision
 from ebmcore.errors import InputError, about
+from ebmcore.extent import chains_of, check_conditions, ensembles_of, shape_of
 from ebmcore.gradients import FIRST_BATCH, Choice, choose_gradient
-from ebmcore.health import FREEZE, POLICIES
+from ebmcore.health import FREEZE
 from ebmcore.identity import identity
 from ebmcore.initial import init_table
 from ebmcore.noise import check_seed
@@ -28,11 +27,21 @@ from ebmcore.parts import Parts, as_table, build_part, build_parts, live_table
 from ebmcore.plan import Plan, grain_of, make_plan
 from ebmcore.portable import is_portable
 from ebmcore.probe import first_positions, needs, probe
-from ebmcore.protocols import Executor, HasAlign, HasCheck, HasEnsembleSize, HasShape, HasTruncate, JobSpec, Stage
+from ebmcore.protocols import Executor, HasAlign, HasCheck, HasTruncate, JobSpec
 from ebmcore.registry import Registry, default, ours
+from ebmcore.request import (
+    Request,
+    check_names,
+    check_policy,
+    check_precision,
+    check_temperature,
+    stages_of,
+    tables_of,
+    tensors_of,
+    whole,
+)
 from ebmcore.resuming import Earlier, check_same, find_earlier, settled
 from ebmcore.runtime import Runtime
-from ebmcore.stored import name_of
 from ebmcore.strides import striding
 
 MEMORY, DISK = "memory", "npy"
@@ -72,40 +81,6 @@ class Prepared:
         return self.runtime.job
 
 
-@dataclass(frozen=True)
-class Request:
-    """The arguments of `ebm.sample`, which documents them, with its defaults."""
-
-    energy: Any
-    sampler: Any
-    chains: int | None = None
-    shape: Sequence[int] | int | None = None
-    init: Any = "auto"
-    steps: int | None = None
-    draws: int = 1
-    warmup: int = 0
-    temperature: float = 1.0
-    seed: int | None = None
-    devices: str | Sequence[str] = "auto"
-    executor: Any = "auto"
-    chunk_size: int | str = "auto"
-    precision: str = "float32"
-    noise: str = "auto"
-    gradient: str = "auto"
-    on_nonfinite: str = "raise"
-    condition: Mapping[str, Any] | None = None
-    shared: Mapping[str, Any] | None = None
-    writers: Any = ()
-    reducers: Any = ()
-    observers: Any = ()
-    out: str | Path | None = None
-    overwrite: bool = False
-    resume: bool = False
-    accept_changes: bool = False
-    base: str | Path = "."
-    origin: Mapping[str, Any] | None = None
-
-
 def prepare(request: Request) -> Prepared:
     """Check a request and make its job and plan; nothing is written.
 
@@ -118,22 +93,22 @@ def prepare(request: Request) -> Prepared:
     # What is wrongly blocked is said as such, not as a fault of the first plugin that is asked for.
     registry.records()
     live: dict[str, Any] = {}
-    _check_scalars(request)
+    check_precision(request)
     out = None if request.out is None else Path(request.out).absolute()
     earlier = _earlier(request, out)
     if earlier is not None:
         request = replace(request, **settled(earlier, vars(request)))
-    stages = _stages(request, live)
+    stages = stages_of(request, live)
     default_writer = ours(registry, "writer", MEMORY if out is None else DISK)
-    writers = _tables("writer", request.writers, live) or ({"use": default_writer},)
+    writers = tables_of("writer", request.writers, live) or ({"use": default_writer},)
     if out is None and request.writers:
         raise InputError("`out` must be set when writers are named; got None. Say where they write: out='runs/mine'.")
     reducers = (
-        *_tables("reducer", request.reducers, live),
+        *tables_of("reducer", request.reducers, live),
         {"use": "ebmcore.statistics:Moments", "name": SUMMARY},
     )
-    _check_names("writer", writers)
-    _check_names("reducer", reducers)
+    check_names("writer", writers)
+    check_names("reducer", reducers)
     with about("run", "init"):
         init = init_table(request.init, live, live_table)
     with about("engine", "devices"):
@@ -156,18 +131,18 @@ def prepare(request: Request) -> Prepared:
         precision=request.precision,
         noise=noise,
         gradient="auto",
-        condition=_tensors("condition", request.condition, live),
-        shared=_tensors("shared", request.shared, live),
+        condition=tensors_of("condition", request.condition, live),
+        shared=tensors_of("shared", request.shared, live),
         writers=writers,
         reducers=reducers,
         grain=0,
         layouts=(),
     )
     parts = build_parts(job, live, registry)
-    shape = _shape(request, parts)
-    chains = _chains(request, parts)
-    _check_conditions(chains, parts)
-    ensembles = _ensembles(chains, parts)
+    shape = shape_of(request, parts)
+    chains = chains_of(request, parts)
+    check_conditions(chains, parts)
+    ensembles = ensembles_of(chains, parts)
     aligns = [writer.align for writer in parts.writers.values() if isinstance(writer, HasAlign)]
     job = replace(job, chains=chains, shape=shape, grain=grain_of(ensembles, aligns))
     plan, executor, table, carried = _plan(request, job, devices, registry, live)
@@ -241,202 +216,6 @@ def _gradient(request: Request, runtime: Runtime, plan: Plan, registry: Registry
         return choose_gradient(request.gradient, energy, x, registry, strides=strides)
 
 
-def _check_scalars(request: Request) -> None:
-    if request.precision not in PRECISIONS:
-        raise InputError(f"`precision` must be one of {', '.join(PRECISIONS)}; got {request.precision!r}. Choose one.")
-
-
-def check_policy(on_nonfinite: str) -> str:
-    """Return what becomes of a chain that leaves the finite numbers.
-
-    Raises:
-        InputError: It is none of the policies.
-    """
-    if on_nonfinite not in POLICIES:
-        raise InputError(
-            f"`on_nonfinite` must be one of {', '.join(POLICIES)}; got {on_nonfinite!r}. Leave it at 'raise'."
-        )
-    return on_nonfinite
-
-
-def check_temperature(temperature: float) -> float:
-    """Return a temperature as a float.
-
-    Raises:
-        InputError: It is not a finite number > 0.
-    """
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise InputError(f"`temperature` must be a number > 0; got {temperature!r}. Leave it at 1.0.")
-    return float(temperature)
-
-
-def whole(name: str, value: Any, least: int) -> int:
-    """Return `value` as an integer of at least `least`; 1e6 is one, True is not.
-
-    Raises:
-        InputError: It is none.
-    """
-    integral = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    if not integral or value < least:
-        raise InputError(
-            f"`{name}` must be a whole number >= {least}; got {value!r}. Give one such as {max(least, 1000)}."
-        )
-    return int(value)
-
-
-def _stages(request: Request, live: dict[str, Any]) -> tuple[Stage, ...]:
-    if not isinstance(request.sampler, list | tuple):
-        if request.steps is None:
-            raise InputError(
-                "`steps` must be set; got nothing. Say how many transitions each chain makes, such as steps=1000."
-            )
-        return (_stage(Stage(request.sampler, request.steps, request.draws, request.warmup), "sampler", 1, live),)
-    if (request.steps, request.draws, request.warmup) != (None, 1, 0):
-        raise InputError(
-            "`steps`, `draws` and `warmup` must be left out beside a list of stages; got some of them. "
-            "Give them to each ebm.Stage."
-        )
-    stages = request.sampler
-    for stage in stages:
-        if not isinstance(stage, Stage):
-            raise InputError(
-                f"a list in place of a sampler must hold stages; got {type(stage).__name__}. Use ebm.Stage(...)."
-            )
-    if not stages:
-        raise InputError("a list of stages must have at least one; got none. Add an ebm.Stage(...).")
-    checked = []
-    for i, stage in enumerate(stages):
-        with about("stage", i):
-            checked.append(_stage(stage, f"stage {i} sampler", 0, live))
-    with about("stage", len(stages) - 1):
-        if not checked[-1].draws:
-            raise InputError(
-                "`draws` of the last stage must be >= 1, or the run keeps nothing; got 0. "
-                "Set draws=1 to keep the last positions, draws=steps to keep all."
-            )
-    return tuple(checked)
-
-
-def _stage(stage: Stage, what: str, least_draws: int, live: dict[str, Any]) -> Stage:
-    steps, warmup = whole("steps", stage.steps, 1), whole("warmup", stage.warmup, 0)
-    draws = whole("draws", stage.draws, least_draws)
-    if draws and (draws > steps or steps % draws):
-        fit = max(d for d in range(1, min(draws, steps) + 1) if steps % d == 0)
-        raise InputError(
-            f"`draws` must divide `steps`, so that draws are evenly spaced; got draws={draws}, steps={steps}. "
-            f"Take draws={fit}, or steps={draws * max(1, round(steps / draws))}."
-        )
-    return Stage(as_table("sampler", stage.sampler, what, live), steps, draws, warmup)
-
-
-def _tables(kind: str, values: Any, live: dict[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    several = values if isinstance(values, list | tuple) else [values]
-    tables = []
-    for number, value in enumerate(several):
-        with about(kind, number):
-            tables.append(as_table(kind, value, f"{kind} {number}", live))
-    return tuple(tables)
-
-
-def _check_names(kind: str, tables: Sequence[Mapping[str, Any]]) -> None:
-    seen: set[str] = set()
-    for number, name in enumerate(map(name_of, tables)):
-        with about(kind, number):
-            if name in seen:
-                raise InputError(
-                    f"{kind}s of one run must have names of their own; got '{name}' twice. Add name = \"...\" to one."
-                )
-        with about(kind, number, "name"):
-            if not rundir.is_name(name):
-                raise InputError(
-                    f"a {kind}'s name must be usable as a folder; got '{name}'. Use letters, digits, - and _."
-                )
-        seen.add(name)
-
-
-def _tensors(what: str, tensors: Mapping[str, Any] | None, live: dict[str, Any]) -> dict[str, Mapping[str, Any]]:
-    tables: dict[str, Mapping[str, Any]] = {}
-    for name, value in (tensors or {}).items():
-        if isinstance(value, str | Path):
-            tables[name] = {"path": str(value)}
-            continue
-        if not isinstance(value, Tensor):
-            raise InputError(
-                f"`{what}` must map names to tensors or paths; got {type(value).__name__} for '{name}'. Mend it."
-            )
-        live[f"{what} {name}"] = value
-        tables[name] = live_table(f"{what} {name}", value)
-    return tables
-
-
-def _shape(request: Request, parts: Parts) -> tuple[int, ...]:
-    asked = None
-    if request.shape is not None:
-        extents = [request.shape] if isinstance(request.shape, int | float) else list(request.shape)
-        asked = tuple(whole("shape", extent, 1) for extent in extents)
-    known = tuple(parts.model.shape) if isinstance(parts.model, HasShape) else None
-    begun = None if parts.start.points is None else tuple(parts.start.points.shape[1:])
-    shape = next((each for each in (asked, known, begun) if each is not None), None)
-    if shape is None:
-        raise InputError(
-            "`shape` must be known; got none from the energy, `init` or you. Give one position's, such as (2,)."
-        )
-    if asked is None and begun not in (None, shape):
-        raise InputError(
-            f"`init` must hold positions of the energy's shape, {list(shape)}; got {list(begun or ())}. "
-            "Begin with 'auto', or with positions of that shape."
-        )
-    for source, other in (("the energy", known), ("`init`", begun)):
-        if other is not None and other != shape:
-            raise InputError(f"`shape` must be that of {source}, {list(other)}; got {list(shape)}. Leave `shape` out.")
-    return shape
-
-
-def _chains(request: Request, parts: Parts) -> int:
-    points, repeat = parts.start.points, parts.start.repeat
-    begun = None if points is None or points.ndim == 0 else len(points) * repeat
-    if request.chains is None:
-        if begun is None:
-            raise InputError("`chains` must be set; got nothing. Say how many chains to run, such as chains=10_000.")
-        return whole("chains", begun, 1)
-    chains = whole("chains", request.chains, 1)
-    if begun is not None and begun != chains:
-        raise InputError(
-            f"`init` must have one row a chain, here {chains}; got {begun}. Leave `chains` out, or fit it."
-        )
-    if chains % repeat:
-        fit = repeat * max(1, round(chains / repeat))
-        raise InputError(f"`chains` must be a multiple of `repeat` of `init`, {repeat}; got {chains}. Take {fit}.")
-    return chains
-
-
-def _check_conditions(chains: int, parts: Parts) -> None:
-    for name in parts.shared:
-        with about("shared", name):
-            check_keyword(parts.model, name, "shared")
-    for name, value in parts.condition.items():
-        with about("condition", name):
-            if name in parts.shared:
-                raise InputError(f"condition '{name}' must not be shared too; got both. Leave one of them out.")
-            if value.ndim == 0 or len(value) != chains:
-                raise InputError(
-                    f"condition '{name}' must have one row a chain, here {chains}; got shape {list(value.shape)}. "
-                    "Give what is the same for all chains as `shared`."
-                )
-            check_keyword(parts.model, name, "condition")
-
-
-def _ensembles(chains: int, parts: Parts) -> list[int]:
-    sizes = [sampler.ensemble_size for sampler in parts.samplers if isinstance(sampler, HasEnsembleSize)]
-    for size in sizes:
-        if chains % size:
-            fit = size * max(1, round(chains / size))
-            raise InputError(
-                f"`chains` must be a multiple of the sampler's ensemble_size {size}; got {chains}. Take {fit}."
-            )
-    return sizes
-
-
 def _plan(
     request: Request, job: JobSpec, devices: tuple[str, ...], registry: Registry, live: dict[str, Any]
 ) -> tuple[Plan, Executor, Mapping[str, Any], Records]:
@@ -482,7 +261,7 @@ def _check_ends(observers: Sequence[Any], parts: Parts) -> None:
 def _observers(request: Request, registry: Registry, live: dict[str, Any]) -> tuple[tuple[Any, ...], Records]:
     observers: list[Any] = []
     records: list[Mapping[str, Any]] = []
-    for number, table in enumerate(_tables("observer", request.observers, live)):
+    for number, table in enumerate(tables_of("observer", request.observers, live)):
         with about("observer", number):
             made, used = build_part("observer", table, live, registry, Path(request.base))
             # Refuses what hears no event.

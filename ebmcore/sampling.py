@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ebmcore.blame import blamed
 from ebmcore.executing import execute
-from ebmcore.prepare import Request, prepare
+from ebmcore.prepare import prepare
+from ebmcore.request import Request
 from ebmcore.result import Result
 from ebmcore.stopping import StopHandler
 

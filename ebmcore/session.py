@@ -21,10 +21,10 @@ from ebmcore.folding import Folder, folds
 from ebmcore.noise import INIT, CounterNoise, check_seed
 from ebmcore.parts import as_table, build_part
 from ebmcore.plan import grain_of, make_plan
-from ebmcore.prepare import check_policy, check_temperature, whole
 from ebmcore.probe import check_first_step, needs
 from ebmcore.protocols import Chunk, HasEnsembleSize, NoiseBackend, Sampler
 from ebmcore.registry import default
+from ebmcore.request import check_policy, check_temperature, whole
 from ebmcore.strides import striding
 from ebmcore.watched import WatchedGradient
 

@@ -22,8 +22,8 @@ import ebmcore as ebm
 import ebmcore.sampling
 from ebmcore import errors
 from ebmcore.cli import main
-from ebmcore.prepare import Request
 from ebmcore.registry import renew
+from ebmcore.request import Request
 
 FILE = """\
 [model]

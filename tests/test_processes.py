@@ -25,8 +25,9 @@ import ebmcore as ebm
 from ebmcore import devices, registry
 from ebmcore.executors.faults import fault_from_json, fault_to_json
 from ebmcore.executors.processes import Processes
-from ebmcore.prepare import Request, prepare
+from ebmcore.prepare import prepare
 from ebmcore.protocols import Chunk, Receipt
+from ebmcore.request import Request
 from ebmcore.runtime import close_runtime, open_runtime
 
 CHAINS = 1_003

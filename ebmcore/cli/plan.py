@@ -34,7 +34,8 @@ def plan(file: Path, overrides: tuple[str, ...], out: Path | None) -> None:
     config, arguments = read_job(file, overrides, out)
 
     from ebmcore.errors import NonFiniteError
-    from ebmcore.prepare import Request, prepare
+    from ebmcore.prepare import prepare
+    from ebmcore.request import Request
 
     with config.located():
         prepared = prepare(Request(**arguments, overwrite=True))
@@ -148,9 +149,10 @@ def _compiled(prepared: Prepared, costs: list[Cost] | Exception, arguments: Mapp
     """Measure the gradient that has to be compiled, where the run is long enough to pay for that."""
     from ebmcore.errors import InputError
     from ebmcore.gradients import AUTOGRAD
-    from ebmcore.prepare import Request, prepare
+    from ebmcore.prepare import prepare
     from ebmcore.progress import duration
     from ebmcore.registry import default
+    from ebmcore.request import Request
 
     if not isinstance(costs, list) or prepared.job.gradient != AUTOGRAD or "gradient" in arguments:
         return

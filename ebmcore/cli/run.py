@@ -38,7 +38,7 @@ def run(
     config, arguments = read_job(file, overrides, out)
 
     from ebmcore import rundir, sampling
-    from ebmcore.prepare import Request
+    from ebmcore.request import Request
 
     request = Request(
         **arguments,
