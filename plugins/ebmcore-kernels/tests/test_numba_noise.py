@@ -128,6 +128,12 @@ HASH = """
 import hashlib, torch
 from ebmcore.protocols import Key
 from ebmcore_kernels.numba_noise import Numba
+from ebmcore_kernels.polynomial import Polynomial
+
+class Well:
+    slope = (0.1, -8.0, 0.3, 8.0, 0.01)
+    def __call__(self, x):
+        return x.sum(1)
 
 out = []
 for dtype in (torch.float32, torch.float64):
@@ -145,6 +151,15 @@ for dtype in (torch.float32, torch.float64):
                     y[row : row + 1], 0.7, Key((3, 4), t, 0), range(first + row, first + row + 1),
                     decay=0.99, drift=g[row : row + 1], drift_scale=-0.01,
                 )
+        assert torch.equal(x, y), (dtype, n, d)
+        # In strides, whole and one chain at a time.
+        gradient = Polynomial().build(Well(), (d,), dtype, torch.device("cpu"))
+        chains, factors = range(first, first + n), {"decay": 0.99, "drift_scale": -0.01}
+        Numba().stride(gradient, chains, 0.1, **factors)(x, Key((3, 4), 3, 0), 5)
+        out.append(x.numpy().tobytes())
+        for row in range(n):
+            one = range(first + row, first + row + 1)
+            Numba().stride(gradient, one, 0.1, **factors)(y[row : row + 1], Key((3, 4), 3, 0), 5)
         assert torch.equal(x, y), (dtype, n, d)
 print(hashlib.sha256(b"".join(out)).hexdigest())
 """
