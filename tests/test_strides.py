@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import pytest
@@ -33,7 +33,6 @@ class Counter:
     strides: ClassVar[list[tuple[int, int]]] = []
     needs: ClassVar[frozenset[str]] = frozenset({"gradient"})
     law: ClassVar[str] = "other"
-    taken: list[int] = field(default_factory=list, compare=False)
 
     def init(self, energy, position, noise):
         return Counting(torch.zeros_like(position))
